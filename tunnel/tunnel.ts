@@ -2,7 +2,7 @@
  * A running tunnel: one TUN device, one UDP port, many peers. It joins `Device` (which decides) and the native data plane
  * (which carries) to the real clock, and is the only file that does. Client and server open the same thing.
  */
-import type { Cidr, IpAddress, Port, SocketAddress } from './address.ts'
+import type { Cidr, Port, SocketAddress } from './address.ts'
 import type { Counters, Path } from './dataplane.ts'
 import { TunnelError } from './error.ts'
 import type { PublicKey, Secret } from './key.ts'

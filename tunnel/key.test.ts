@@ -9,7 +9,7 @@ describe('a secret', () => {
   it('cannot be printed, logged or serialised', () => {
     const secret = Secret.parse(text)
     assert.deepEqual(
-      [`${secret}`, inspect({ secret }), JSON.stringify({ secret })],
+      [String(secret), inspect({ secret }), JSON.stringify({ secret })],
       ['[secret]', '{ secret: [secret] }', '{"secret":"[secret]"}'],
     )
     assert.equal(Object.keys(secret).length, 0)

@@ -108,7 +108,7 @@ export default defineConfig({
       files: [files],
       rules: imports(
         files.split('/')[0] as Folder,
-        files.startsWith('helper') ? ['@culvert/tunnel/pure'] : [],
+        files.startsWith('tunnel') ? [] : ['@culvert/tunnel/pure'],
         'pure',
       ),
     })),

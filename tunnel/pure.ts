@@ -24,3 +24,4 @@ export { formatPublicKey, parsePublicKey, publicKeyBytes, Secret } from './key.t
 export type { PublicKey } from './key.ts'
 export { formatWgQuick, parseWgQuick } from './wg-quick.ts'
 export type { ParsedConf, Refused, WgQuickConf, WgQuickPeer } from './wg-quick.ts'
+export type { Chain, Hook, NamedSet, Table, TableName } from './host/nft.ts'

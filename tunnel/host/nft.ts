@@ -25,7 +25,12 @@ export interface Hook {
 export interface NamedSet {
   readonly name: string
   readonly type: 'ipv4_addr' | 'ipv6_addr'
-  readonly flags: readonly ('interval' | 'timeout')[]
+  /** `dynamic`: rules add to it, e.g. one rate limit for each source; give it a size and a timeout. */
+  readonly flags: readonly ('interval' | 'timeout' | 'dynamic')[]
+  /** The most elements that it may hold. */
+  readonly size?: number
+  /** Seconds after which an element is forgotten. */
+  readonly timeout?: number
   readonly elements: readonly string[]
 }
 
@@ -48,6 +53,8 @@ export function renderTable(table: Table): string {
     lines.push(`  set ${set.name} {`, `    type ${set.type}`)
     if (set.flags.length > 0) lines.push(`    flags ${set.flags.join(', ')}`)
     if (set.flags.includes('interval')) lines.push('    auto-merge')
+    if (set.size !== undefined) lines.push(`    size ${set.size}`)
+    if (set.timeout !== undefined) lines.push(`    timeout ${set.timeout}s`)
     if (set.elements.length > 0) lines.push(`    elements = { ${set.elements.join(', ')} }`)
     lines.push('  }')
   }

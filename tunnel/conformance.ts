@@ -1,23 +1,27 @@
 /**
  * What every data plane must do, as one suite of tests: `conforms(name, open)` runs it against whatever `open` makes.
- * The subject's TUN and UDP ends are in the test's hands; the peer is a reference written in the suite itself.
+ * The subject's TUN and UDP ends are in the test's hands; the peer is a reference written in the suite itself. Times
+ * are moved by `advance`; a subject on the real clock runs a little besides, so that no exact time is asked for.
  */
-import type { SocketAddress } from './address.ts'
-import type { Dataplane } from './dataplane.ts'
+import { describe } from 'node:test'
+import { gateTests } from './conformance/gate.ts'
+import { incomingTests } from './conformance/incoming.ts'
+import { routingTests } from './conformance/routing.ts'
+import { Scene } from './conformance/scene.ts'
+import { sessionTests } from './conformance/sessions.ts'
+import type { Subject } from './conformance/subject.ts'
+import { timeTests } from './conformance/time.ts'
 
-/** A data plane with its TUN and its network in the hands of a test. */
-export interface Subject extends AsyncDisposable {
-  readonly dataplane: Dataplane
-  /** The kernel routes an IP packet into the TUN. With `segment` it is a TCP super-packet of segments that long (TSO). */
-  fromKernel(packet: Uint8Array, segment?: number): Promise<void>
-  /** The next packet written to the TUN, super-packets cut into the packets that they stand for; null after ~500 ms of none. */
-  toKernel(): Promise<Uint8Array | null>
-  /** Host `host` (0 to 3, each with an address of its own) sends the data plane a datagram. */
-  fromNetwork(host: number, datagram: Uint8Array): Promise<void>
-  /** The next datagram that the data plane sent to host `host`; null after ~500 ms of none. */
-  toNetwork(host: number): Promise<Uint8Array | null>
-  /** Where host `host` is. */
-  address(host: number): SocketAddress
-  /** Waits until everything handed in so far has been dealt with and every event can be drained. */
-  settle(): Promise<void>
+export type { Subject } from './conformance/subject.ts'
+
+/** Declares the tests of one implementation. */
+export function conforms(name: string, open: () => Promise<Subject>): void {
+  const scene = () => Scene.open(open)
+  describe(`the data plane ${name}`, () => {
+    describe('at its gate', () => gateTests(scene))
+    describe('with sessions', () => sessionTests(scene))
+    describe('on what comes in', () => incomingTests(scene))
+    describe('on where things go', () => routingTests(scene))
+    describe('in time', () => timeTests(scene))
+  })
 }

@@ -114,7 +114,10 @@ export const dropReasons = [
 ] as const
 export type DropReason = (typeof dropReasons)[number]
 
-/** Totals since start. Bytes are of inner packets, without WireGuard's own; they stay below 2^53. */
+/**
+ * Totals since start. `datagrams` are all that came or went, keepalives, handshakes and what was dropped among them;
+ * `packets` and `bytes` are of the inner packets that were passed on. They stay below 2^53.
+ */
 export interface Counters {
   readonly received: { readonly datagrams: number; readonly packets: number; readonly bytes: number }
   readonly sent: { readonly datagrams: number; readonly packets: number; readonly bytes: number }

@@ -40,11 +40,11 @@ describe('a message', () => {
     assert.deepEqual(
       [hex(initiation), hex(response), hex(cookie), hex(data)],
       [
-        '01000000' + '04030201' + 'aa'.repeat(32) + 'bb'.repeat(48) + 'cc'.repeat(28) + '00'.repeat(32),
-        '02000000' + '04030201' + 'f4f3f2f1' + 'aa'.repeat(32) + 'bb'.repeat(16) + '00'.repeat(32),
-        '03000000' + '04030201' + 'aa'.repeat(24) + 'bb'.repeat(32),
-        '04000000' + '04030201' + '1817161514131211' + 'aa'.repeat(16),
-      ],
+        `01000000 04030201 ${'aa'.repeat(32)} ${'bb'.repeat(48)} ${'cc'.repeat(28)} ${'00'.repeat(32)}`,
+        `02000000 04030201 f4f3f2f1 ${'aa'.repeat(32)} ${'bb'.repeat(16)} ${'00'.repeat(32)}`,
+        `03000000 04030201 ${'aa'.repeat(24)} ${'bb'.repeat(32)}`,
+        `04000000 04030201 1817161514131211 ${'aa'.repeat(16)}`,
+      ].map((text) => text.replaceAll(' ', '')),
     )
   })
 

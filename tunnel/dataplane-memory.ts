@@ -273,7 +273,7 @@ export class MemoryDataplane implements Dataplane {
 
   [Symbol.dispose](): void {
     this.#running = false
-    for (const id of [...this.#peers.keys()]) this.removePeer(id)
+    for (const id of this.#peers.keys()) this.removePeer(id)
   }
 
   // Incoming.

@@ -9,8 +9,15 @@
  * nothing is changed on the way there. Ephemeral keys, timestamps and indices are arguments: no clock, no entropy.
  */
 import type { Primitives } from './crypto.ts'
-import { decodeInitiation, decodeResponse, encodeInitiation, encodeResponse } from './wire.ts'
-import { CONSTRUCTION, IDENTIFIER, KEY_LENGTH } from './wire.ts'
+import {
+  CONSTRUCTION,
+  decodeInitiation,
+  decodeResponse,
+  encodeInitiation,
+  encodeResponse,
+  IDENTIFIER,
+  KEY_LENGTH,
+} from './wire.ts'
 
 /** Our own static key. */
 export interface Identity {

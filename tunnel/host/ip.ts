@@ -37,12 +37,31 @@ export interface RouteLookup {
   readonly device: string
   readonly gateway: IpAddress | null
   readonly source: IpAddress | null
+  /** The MTU that the route itself names, in bytes; null: its link's. */
+  readonly mtu: number | null
 }
 
-/** Runs lines of ip(8)'s batch language in order; the first that fails ends it and names itself. */
-export async function ipBatch(run: Run, lines: readonly string[]): Promise<void> {
+/** A policy rule, as far as we use them. */
+export interface Rule {
+  readonly priority: number
+  /** As ip(8) prints it: a number, or a name such as `main`. */
+  readonly table: string
+  /** The mark that it asks for, or for the lack of (`inverted`); null: none. */
+  readonly fwmark: number | null
+  readonly inverted: boolean
+  /** Routes with a prefix this short or shorter are passed over; null: none are. */
+  readonly suppressPrefixLength: number | null
+}
+
+/**
+ * Runs lines of ip(8)'s batch language in order; the first that fails ends it and names itself. The family is for lines that
+ * name no address, like a rule's.
+ */
+export async function ipBatch(run: Run, lines: readonly string[], family?: Family): Promise<void> {
   if (lines.length === 0) return
-  await run(['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` })
+  const argv: readonly [string, ...string[]] =
+    family === undefined ? ['ip', '-batch', '-'] : ['ip', `-${family}`, '-batch', '-']
+  await run(argv, { input: `${lines.join('\n')}\n` })
 }
 
 /** Every link with its addresses. */
@@ -85,8 +104,20 @@ export async function routes(run: Run, family: Family, table: number | 'main'): 
 
 /** The priorities of the policy rules of a family, in order. */
 export async function rulePriorities(run: Run, family: Family): Promise<readonly number[]> {
+  return (await rules(run, family)).map((rule) => rule.priority)
+}
+
+/** The policy rules of a family, in order. */
+export async function rules(run: Run, family: Family): Promise<readonly Rule[]> {
   const rows = json(await run(['ip', `-${family}`, '-json', 'rule', 'show']), 'ip rule')
-  return rows.map((row) => number(row['priority']))
+  return rows.map((row) => ({
+    priority: number(row['priority']),
+    table: text(row['table']),
+    fwmark: row['fwmark'] === undefined ? null : Number(row['fwmark']),
+    // ip prints the key alone, with no value.
+    inverted: 'not' in row,
+    suppressPrefixLength: row['suppress_prefixlen'] === undefined ? null : number(row['suppress_prefixlen']),
+  }))
 }
 
 /** Asks the kernel where a packet with that mark would go; null: nowhere. Sends nothing. */
@@ -105,6 +136,7 @@ export async function lookup(run: Run, address: IpAddress, mark: number): Promis
     device: text(row['dev']),
     gateway: row['gateway'] === undefined ? null : parseIp(text(row['gateway'])),
     source: row['prefsrc'] === undefined ? null : parseIp(text(row['prefsrc'])),
+    mtu: objects(row['metrics']).map((metrics) => number(metrics['mtu']))[0] || null,
   }
 }
 

@@ -23,7 +23,7 @@ import { rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { startAuthority, startResolver } from './lab/dns.ts'
 import { FOLDER_PREFIX, Host, join, labFolder } from './lab/host.ts'
-import type { Program } from './lab/program.ts'
+import { eventually, type Program } from './lab/program.ts'
 import { requireLab } from './lab/requirements.ts'
 import { labRoot, services } from './lab/root.ts'
 import { siteReady } from './lab/website.ts'
@@ -141,6 +141,9 @@ export async function openLab(): Promise<Lab> {
     }),
     advertise(internet),
   ])
+  await eventually('a router advertisement to reach the server', 15_000, async () =>
+    (await server.run(['ip', '-6', 'route', 'show', 'default'])).includes('proto ra') ? true : null,
+  )
   const folder = labFolder()
   stack.defer(() => rm(folder, { recursive: true, force: true }))
   const open = stack.move()
@@ -180,9 +183,19 @@ async function beRouter(host: Host): Promise<void> {
 
 /** Advertises the internet's router on the server's link, as the router of a hosting company does. */
 async function advertise(internet: Host): Promise<void> {
-  const config = 'interface server { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; AdvDefaultLifetime 9000; };'
+  const config =
+    'interface server { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; AdvDefaultLifetime 9000; };'
   await internet.write('/run/radvd.conf', `${config}\n`)
-  internet.start(['radvd', '--nodaemon', '--logmethod', 'stderr', '--config', '/run/radvd.conf', '--pidfile', '/run/radvd.pid'])
+  internet.start([
+    'radvd',
+    '--nodaemon',
+    '--logmethod',
+    'stderr',
+    '--config',
+    '/run/radvd.conf',
+    '--pidfile',
+    '/run/radvd.pid',
+  ])
 }
 
 /** Files of a lab whose process was killed. Its hosts went with it. */

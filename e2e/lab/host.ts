@@ -26,9 +26,9 @@ export class Host implements AsyncDisposable {
     this.#holder = holder
     this.pid = pid
     this.#outer = [
-      ...['nsenter', '--target', `${pid}`, '--net', '--mount', '--uts', '--ipc', '--pid', '--'],
+      ...`nsenter --target ${pid} --net --mount --uts --ipc --pid --`.split(' '),
       // When nsenter is killed the program behind it must not live on.
-      ...['setpriv', '--pdeathsig', 'KILL', '--'],
+      ...'setpriv --pdeathsig KILL --'.split(' '),
     ]
     this.#enter = root === null ? this.#outer : [...this.#outer, 'chroot', CHROOT]
   }
@@ -38,14 +38,11 @@ export class Host implements AsyncDisposable {
    * @param root a lab root (root.ts), whose programs run instead of the machine's; null: the machine's.
    */
   static async open(name: string, root: string | null = null): Promise<Host> {
-    const holder = spawn(
-      'unshare',
-      [
-        ...['--net', '--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--mount-proc'],
-        ...['--propagation', 'private', '--', 'sh', '-c', 'cat >/dev/null; exit 0'],
-      ],
-      { stdio: ['pipe', 'ignore', 'inherit'] },
-    )
+    const namespaces =
+      '--net --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation private'
+    const holder = spawn('unshare', [...namespaces.split(' '), '--', 'sh', '-c', 'cat >/dev/null; exit 0'], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    })
     const pid = await eventually(`host ${name} to start`, 10_000, () => {
       if (holder.exitCode !== null) throw new Error(`unshare could not make the namespaces of host ${name}`)
       const pid = holder.pid === undefined ? undefined : childrenOf(holder.pid)[0]
@@ -139,13 +136,13 @@ export interface Plug {
 
 /** Joins two hosts by a cable (a veth pair), which never touches the machine's own network namespace. */
 export async function join(one: Plug, other: Plug): Promise<void> {
-  await run([
-    ...['ip', 'link', 'add', one.name, 'netns', `${one.host.pid}`],
-    ...['type', 'veth', 'peer', 'name', other.name, 'netns', `${other.host.pid}`],
-  ])
+  const [end, peer] = [one, other].map(({ host, name }) => `${name} netns ${host.pid}`)
+  await run(`ip link add ${end} type veth peer ${peer}`.split(' '))
   for (const { host, name, addresses } of [one, other]) {
     await host.ip(
-      ...addresses.map((address) => `address add ${address} dev ${name}${address.includes(':') ? ' nodad' : ''}`),
+      ...addresses.map(
+        (address) => `address add ${address} dev ${name}${address.includes(':') ? ' nodad' : ''}`,
+      ),
       `link set ${name} up`,
     )
   }

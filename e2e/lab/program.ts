@@ -35,7 +35,8 @@ export async function exec(
   timeout.addEventListener('abort', kill)
   try {
     const ended = await program.ended
-    if (timeout.aborted) throw new Error(`${argv.join(' ')}: no end after ${options.timeout ?? DEFAULT_TIMEOUT} ms`)
+    if (timeout.aborted)
+      throw new Error(`${argv.join(' ')}: no end after ${options.timeout ?? DEFAULT_TIMEOUT} ms`)
     return ended
   } finally {
     timeout.removeEventListener('abort', kill)
@@ -91,7 +92,9 @@ export class Program implements AsyncDisposable {
       this.#child.on('error', (cause: NodeJS.ErrnoException) => {
         this.#over = true
         this.#changed()
-        reject(cause.code === 'ENOENT' ? new Error(`the program "${command}" is not installed`, { cause }) : cause)
+        reject(
+          cause.code === 'ENOENT' ? new Error(`the program "${command}" is not installed`, { cause }) : cause,
+        )
       })
       this.#child.on('close', (status) => {
         this.#over = true
@@ -148,7 +151,9 @@ export class Program implements AsyncDisposable {
       if (found !== null) return found
       if (this.#over || deadline.aborted) {
         const why = this.#over ? 'ended' : `did not within ${milliseconds} ms`
-        throw new Error(`${this.argv.join(' ')} should have said ${String(pattern)} and ${why}: ${this.#tail()}`)
+        throw new Error(
+          `${this.argv.join(' ')} should have said ${String(pattern)} and ${why}: ${this.#tail()}`,
+        )
       }
       await new Promise<void>((resolve) => {
         const wake = () => {
@@ -179,7 +184,7 @@ export class Program implements AsyncDisposable {
   }
 
   #changed(): void {
-    for (const wake of [...this.#watchers]) wake()
+    for (const wake of this.#watchers) wake()
   }
 
   #tail(): string {

@@ -4,7 +4,8 @@ import { exec } from './program.ts'
 
 /** @throws Error that names everything that is missing and what to do. */
 export async function requireLab(): Promise<void> {
-  if (process.getuid?.() !== 0) throw new Error('the lab makes network namespaces and needs root: run it with sudo')
+  if (process.getuid?.() !== 0)
+    throw new Error('the lab makes network namespaces and needs root: run it with sudo')
   const missing = Object.entries(programs).filter(([program]) => !installed(program))
   if (missing.length > 0) {
     const packages = [...new Set(missing.map(([, name]) => name))]
@@ -12,7 +13,8 @@ export async function requireLab(): Promise<void> {
       `the lab needs ${missing.map(([program]) => program).join(', ')}: apt-get install ${packages.join(' ')}`,
     )
   }
-  if (!existsSync('/dev/net/tun')) throw new Error('there is no /dev/net/tun: load the module with "modprobe tun"')
+  if (!existsSync('/dev/net/tun'))
+    throw new Error('there is no /dev/net/tun: load the module with "modprobe tun"')
   const { status, stderr } = await exec(['unshare', '--net', '--mount', '--pid', '--fork', 'true'])
   if (status !== 0) {
     throw new Error(`this kernel, or the container around it, gives no network namespaces (${stderr.trim()})`)

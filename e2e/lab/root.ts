@@ -16,7 +16,10 @@ export const services = ['unbound', 'radvd', 'ca-certificates'] as const
  */
 export async function labRoot(packages: readonly string[]): Promise<string> {
   const { suite, mirror } = await distribution()
-  const recipe = createHash('sha256').update([suite, ...packages].join(' ')).digest('hex').slice(0, 12)
+  const recipe = createHash('sha256')
+    .update([suite, ...packages].join(' '))
+    .digest('hex')
+    .slice(0, 12)
   const folder = `${cacheFolder()}/roots`
   const finished = `${folder}/${suite}-${recipe}`
   if (existsSync(finished)) return finished
@@ -24,7 +27,14 @@ export async function labRoot(packages: readonly string[]): Promise<string> {
   await removeUnfinished(folder)
   const building = `${finished}.building-${process.pid}`
   process.stderr.write(`Making a lab root with ${packages.join(', ')}: once, about a minute.\n`)
-  const argv = ['debootstrap', '--variant=minbase', `--include=${packages.join(',')}`, suite, building, mirror]
+  const argv = [
+    'debootstrap',
+    '--variant=minbase',
+    `--include=${packages.join(',')}`,
+    suite,
+    building,
+    mirror,
+  ]
   try {
     await run(argv, { timeout: 10 * 60_000 })
   } catch (cause) {

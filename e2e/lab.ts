@@ -148,7 +148,17 @@ export async function openLab(): Promise<Lab> {
   stack.defer(() => rm(folder, { recursive: true, force: true }))
   const open = stack.move()
   return {
-    ...{ client, neighbour, isp, resolver, internet, server, office, website, site, dns, folder },
+    client,
+    neighbour,
+    isp,
+    resolver,
+    internet,
+    server,
+    office,
+    website,
+    site,
+    dns,
+    folder,
     addToLan: async (name, number) => {
       const computer = open.use(await Host.open(name))
       await lan(computer, number)

@@ -1,48 +1,21 @@
 /**
  * A running tunnel: one TUN device, one UDP port, many peers. It joins `Device` (which decides) and the native data plane
  * (which carries) to the real clock, and is the only file that does. Client and server open the same thing.
+ *
+ *   data plane ─ wake ─▶ drain 64 events ─▶ Device.handle ─▶ (more? after the other work of the loop)
+ *   one timer  ◀─ deadline ─ Device ◀─ tick ─ the timer
  */
-import type { Cidr, Port, SocketAddress } from './address.ts'
-import type { Counters, Path } from './dataplane.ts'
+import type { Port } from './address.ts'
+import type { Primitives } from './crypto.ts'
+import type { Counters, Dataplane } from './dataplane.ts'
+import { Device } from './device.ts'
+import type { DeviceEvent, DevicePeer, PeerStatus } from './device.ts'
 import { TunnelError } from './error.ts'
+import type { Run } from './host/run.ts'
 import type { PublicKey, Secret } from './key.ts'
+import { DATA_HEADER_LENGTH, paddedLength, TAG_LENGTH } from './wire.ts'
 
-/** A peer as the tunnel is told of it. */
-export interface TunnelPeer {
-  readonly publicKey: PublicKey
-  readonly presharedKey: Secret | null
-  readonly allowedIps: readonly Cidr[]
-  /** Null: not known until the peer writes to us. */
-  readonly endpoint: SocketAddress | null
-  /** `pinned`: only `putPeer` moves the endpoint, never a datagram. */
-  readonly roaming: 'follow' | 'pinned'
-  /** Seconds; 0: none. */
-  readonly persistentKeepalive: number
-}
-
-/** A peer as it stands. Times are milliseconds. */
-export interface PeerStatus {
-  readonly publicKey: PublicKey
-  readonly path: Path | null
-  /** Wall clock (Unix epoch) of the last completed handshake; null: none yet. */
-  readonly latestHandshake: number | null
-  readonly rxBytes: number
-  readonly txBytes: number
-  /** Since the last authenticated datagram; null: none yet. */
-  readonly sinceReceived: number | null
-  readonly sinceSent: number | null
-  /** Whether a session can send now. */
-  readonly alive: boolean
-}
-
-export type TunnelEvent =
-  /** A handshake completed; for a responder, the peer has proved that it holds the key. */
-  | { readonly tag: 'session'; readonly peer: PublicKey; readonly role: 'initiator' | 'responder' }
-  /** Initiations went unanswered for REKEY_ATTEMPT_TIME (90 s). The next packet begins again. */
-  | { readonly tag: 'gave-up'; readonly peer: PublicKey }
-  | { readonly tag: 'roamed'; readonly peer: PublicKey; readonly path: Path }
-  /** The data plane stopped itself; the interface stays and drops everything. */
-  | { readonly tag: 'fault'; readonly message: string }
+export type { DeviceEvent as TunnelEvent, DevicePeer as TunnelPeer, PeerStatus } from './device.ts'
 
 export interface TunnelOptions {
   /** The interface's name, 1 to 15 characters. */
@@ -58,14 +31,20 @@ export interface TunnelOptions {
   readonly gso: 'auto' | 'off'
   /** Super-packets that the interface queues: latency under load against throughput (default 32). */
   readonly txQueueLength?: number
-  onEvent(event: TunnelEvent): void
+  /**
+   * Whose packets enter the interface. `own` (default): those of this machine's programs; their super-packets are kept to
+   * what one UDP send takes. `forwarded`: those of others, which come as large as they come: the kernel would cut a
+   * super-packet that is over such a limit into single packets, more than the queue holds.
+   */
+  readonly traffic?: 'own' | 'forwarded'
+  onEvent(event: DeviceEvent): void
 }
 
 export interface Tunnel extends AsyncDisposable {
   readonly name: string
   readonly port: Port
   /** Adds a peer, or changes one without dropping its session. */
-  putPeer(peer: TunnelPeer): void
+  putPeer(peer: DevicePeer): void
   removePeer(peer: PublicKey): void
   /** Begins a handshake now, unless one is in flight or was begun less than REKEY_TIMEOUT ago. */
   connect(peer: PublicKey): void
@@ -73,14 +52,197 @@ export interface Tunnel extends AsyncDisposable {
   clearSources(): void
   peers(): readonly PeerStatus[]
   peer(key: PublicKey): PeerStatus | null
+  /** The greatest handshake timestamp of a peer, to be kept over a restart and given to `putPeer`; null: none yet. */
+  lastTimestamp(key: PublicKey): Uint8Array | null
   counters(): Counters
   /** What the data plane found it may use on this machine, e.g. `['tso', 'uso', 'udp-gso', 'udp-gro']`; for doctor. */
   readonly offloads: readonly string[]
 }
 
-/** Opens the TUN device and the UDP port and begins to carry. */
+/**
+ * Opens the TUN device and the UDP port and begins to carry. The interface is down and has no address: that is the
+ * caller's plan to do.
+ * @throws TunnelError `no-native`, `no-tun`, `no-privilege`, `name-taken`, `port-taken`; `command-failed` or
+ *   `command-missing` when `ip` could not set the link.
+ */
 export function openTunnel(options: TunnelOptions): Promise<Tunnel> {
   return Promise.reject(
     new TunnelError('no-native', `"${options.name}" cannot be opened: the addon is not built`),
   )
 }
+
+/** Starts a tunnel over a data plane that is open, and takes it. */
+export function startTunnel(
+  options: Pick<TunnelOptions, 'name' | 'privateKey' | 'onEvent'>,
+  dataplane: Dataplane & { readonly offloads: readonly string[] },
+  primitives: Primitives,
+): Tunnel {
+  return new RunningTunnel(options, dataplane, primitives)
+}
+
+/** Sets the attributes of the link that make it fast: see `superPackets`. */
+export async function setLink(
+  options: Pick<TunnelOptions, 'name' | 'mtu' | 'txQueueLength' | 'traffic'>,
+  command: Run,
+): Promise<void> {
+  const { name, mtu, txQueueLength = 32, traffic = 'own' } = options
+  await command(['ip', 'link', 'set', 'dev', name, 'mtu', `${mtu}`, 'txqueuelen', `${txQueueLength}`])
+  if (traffic === 'forwarded') return
+  const { segments, size } = superPackets(mtu)
+  try {
+    await command([
+      'ip',
+      'link',
+      'set',
+      'dev',
+      name,
+      'gso_max_segs',
+      `${segments}`,
+      'gso_max_size',
+      `${size}`,
+    ])
+  } catch (error) {
+    // An older ip or kernel has no such attribute; every other super-packet then takes a second, short send.
+    if (!(error instanceof TunnelError) || error.code !== 'command-failed') throw error
+  }
+}
+
+/**
+ * The largest super-packet whose segments, sealed, fit one UDP GSO send. The kernel segments a send in software when its
+ * payload is over 65473 bytes (IPv6 outside), so a segment of a whole MTU, sealed, goes into that so many times. The
+ * size is that of the packet before: one IP and TCP header and the payload of all segments. TCP takes MAX_TCP_HEADER + 1
+ * off it again before it counts (net/core/sock.c, sk_dst_gso_max_size).
+ */
+export function superPackets(mtu: number): { readonly segments: number; readonly size: number } {
+  const sealed = DATA_HEADER_LENGTH + paddedLength(mtu, mtu) + TAG_LENGTH
+  const segments = Math.floor(MAX_GSO_SEND / sealed)
+  const size = segments * (mtu - IPV4_TCP_HEADER) + IPV4_TCP_HEADER + MAX_TCP_HEADER + 1
+  return { segments, size: Math.min(size, MAX_GSO_SIZE) }
+}
+
+class RunningTunnel implements Tunnel {
+  readonly name: string
+  readonly offloads: readonly string[]
+  readonly #dataplane: Dataplane
+  readonly #device: Device
+  #timer: NodeJS.Timeout | null = null
+  #isDraining = false
+  #isClosed = false
+
+  constructor(
+    options: Pick<TunnelOptions, 'name' | 'privateKey' | 'onEvent'>,
+    dataplane: Dataplane & { readonly offloads: readonly string[] },
+    primitives: Primitives,
+  ) {
+    this.name = options.name
+    this.offloads = dataplane.offloads
+    this.#dataplane = dataplane
+    this.#device = new Device({
+      primitives,
+      dataplane,
+      privateKey: options.privateKey,
+      wallClock: () => Date.now(),
+      onEvent: (event) => options.onEvent(event),
+    })
+    dataplane.onWake(() => this.#wake())
+    dataplane.start()
+  }
+
+  get port(): Port {
+    return this.#dataplane.port
+  }
+
+  putPeer(peer: DevicePeer): void {
+    this.#device.putPeer(peer, now())
+    this.#arm()
+  }
+
+  removePeer(peer: PublicKey): void {
+    this.#device.removePeer(peer)
+    this.#arm()
+  }
+
+  connect(peer: PublicKey): void {
+    this.#device.connect(peer, now())
+    this.#arm()
+  }
+
+  clearSources(): void {
+    this.#device.clearSources()
+  }
+
+  peers(): readonly PeerStatus[] {
+    return this.#device.peers()
+  }
+
+  peer(key: PublicKey): PeerStatus | null {
+    return this.#device.peer(key)
+  }
+
+  lastTimestamp(key: PublicKey): Uint8Array | null {
+    return this.#device.lastTimestamp(key)
+  }
+
+  counters(): Counters {
+    return this.#dataplane.counters()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#device[Symbol.dispose]()
+    this.#dataplane[Symbol.dispose]()
+  }
+
+  #wake(): void {
+    if (this.#isDraining || this.#isClosed) return
+    this.#isDraining = true
+    this.#drain()
+  }
+
+  /** A handshake costs a good part of a millisecond: after some of them everything else has its turn. */
+  #drain(): void {
+    if (this.#isClosed) return
+    const events = this.#dataplane.drain(EVENTS_AT_ONCE)
+    this.#isDraining = events.length === EVENTS_AT_ONCE
+    if (this.#isDraining) setImmediate(() => this.#drain())
+    for (const event of events) {
+      if (this.#isClosed) return // by the listener of the event before
+      this.#device.handle(event, now())
+    }
+    this.#arm()
+  }
+
+  /** One timer for the earliest deadline of all peers. It does not keep the process alive: the tunnel's owner does. */
+  #arm(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    const deadline = this.#device.deadline()
+    if (deadline === null || this.#isClosed) return
+    this.#timer = setTimeout(() => this.#tick(), Math.max(0, deadline - now())).unref()
+  }
+
+  #tick(): void {
+    this.#device.tick(now())
+    this.#arm()
+  }
+}
+
+/**
+ * Milliseconds of a clock that is never set. It may stand still while the machine sleeps, which matters to nobody: by it
+ * go retransmissions alone; the ages of keys are the data plane's, by CLOCK_BOOTTIME.
+ */
+function now(): number {
+  return performance.now()
+}
+
+const EVENTS_AT_ONCE = 64
+/** Payload of a UDP GSO send over IPv6 beyond which, with the headers before it, it is 64 KiB and segmented in software. */
+const MAX_GSO_SEND = 65_473
+/** An IPv4 header and a TCP header without options: what leaves most to the payload. */
+const IPV4_TCP_HEADER = 40
+/** The kernel's, on a machine with every link type; on others it is less. */
+const MAX_TCP_HEADER = 320
+/** What a packet of 16-bit length can be at most. */
+const MAX_GSO_SIZE = 65_536

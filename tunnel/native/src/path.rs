@@ -1,0 +1,31 @@
+//! A peer's endpoint: where its datagrams go, and from where.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// One value, replaced whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Where to.
+    pub remote: SocketAddr,
+    /// The address of ours that the peer last wrote to; None: the kernel chooses.
+    pub source: Option<IpAddr>,
+    /// The interface of `source`; 0: the kernel chooses.
+    pub interface: u32,
+}
+
+impl Path {
+    /// To `remote`, from wherever the kernel likes.
+    pub fn to(remote: SocketAddr) -> Self {
+        Self {
+            remote,
+            source: None,
+            interface: 0,
+        }
+    }
+
+    /// The same, with the source left to the kernel again.
+    #[must_use]
+    pub fn without_source(self) -> Self {
+        Self::to(self.remote)
+    }
+}

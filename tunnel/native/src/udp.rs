@@ -1,0 +1,376 @@
+//! The outside: one UDP port, a socket for each family, and what the kernel refuses of GSO at run time.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::clock::Millis;
+use crate::datagram::{self, Received};
+use crate::failure::{Code, Failure};
+use crate::path::Path;
+use crate::sys;
+use crate::tun::Offload;
+
+/// Datagrams in one UDP_SEGMENT send: every kernel takes 64 (UDP_MAX_SEGMENTS before Linux 6.9).
+pub const MOST_SEGMENTS: usize = 64;
+/// Bytes in one. More than this, the packet and its link header reach 65,536 and the kernel cuts it up in software.
+pub const MOST_BYTES: usize = 65_472;
+
+/// Both sockets.
+pub struct Udp {
+    v4: Socket,
+    v6: Option<Socket>,
+    /// Of both.
+    pub port: u16,
+}
+
+/// How a send went.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Datagrams that left.
+    pub datagrams: usize,
+    /// Datagrams that left together.
+    pub batched: usize,
+    /// System calls.
+    pub calls: usize,
+    /// The kernel refused the source address: it is to be forgotten.
+    pub bad_source: bool,
+}
+
+/// One socket.
+pub struct Socket {
+    fd: OwnedFd,
+    receives_aggregates: bool,
+    gso: Gso,
+}
+
+impl Udp {
+    /// Opens both sockets on one port, 0 for any; a machine without IPv6 gets one.
+    pub fn open(port: u16, fwmark: u32, offload: Offload) -> Result<Self, Failure> {
+        const ATTEMPTS: usize = 32;
+        for attempt in 1.. {
+            let (v4, chosen) = Socket::open(Ipv4Addr::UNSPECIFIED.into(), port, fwmark, offload)?;
+            match Socket::open(Ipv6Addr::UNSPECIFIED.into(), chosen, fwmark, offload) {
+                Ok((v6, _)) => {
+                    return Ok(Self {
+                        v4,
+                        v6: Some(v6),
+                        port: chosen,
+                    });
+                }
+                Err(failure)
+                    if failure.code == Code::PortTaken && port == 0 && attempt < ATTEMPTS => {}
+                Err(failure) if failure.code == Code::Fault => {
+                    return Ok(Self {
+                        v4,
+                        v6: None,
+                        port: chosen,
+                    });
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::new(
+            Code::PortTaken,
+            "no UDP port is free for both IPv4 and IPv6",
+        ))
+    }
+
+    /// The socket of IPv4.
+    pub fn v4(&self) -> &Socket {
+        &self.v4
+    }
+
+    /// The socket of IPv6, where there is one.
+    pub fn v6(&self) -> Option<&Socket> {
+        self.v6.as_ref()
+    }
+
+    /// Sends datagrams of `stride` bytes each (the last may be shorter) along a path.
+    pub fn send(&self, path: &Path, bytes: &[u8], stride: usize, now: Millis) -> Sent {
+        let socket = match path.remote {
+            SocketAddr::V4(_) => Some(&self.v4),
+            SocketAddr::V6(_) => self.v6.as_ref(),
+        };
+        match socket {
+            Some(socket) => socket.send(path, bytes, stride, now),
+            None => Sent::default(),
+        }
+    }
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self {
+            datagrams: 0,
+            batched: 0,
+            calls: 0,
+            bad_source: false,
+        }
+    }
+}
+
+impl Socket {
+    fn open(
+        address: IpAddr,
+        port: u16,
+        fwmark: u32,
+        offload: Offload,
+    ) -> Result<(Self, u16), Failure> {
+        let family = if address.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
+        let fd = marked(family, libc::SOCK_DGRAM, fwmark)?;
+        let receives_aggregates = set_options(&fd, family, offload)?;
+        datagram::bind(&fd, &SocketAddr::new(address, port))
+            .map_err(|error| bind_failure(port, &error))?;
+        let port =
+            datagram::bound_port(&fd).map_err(|error| Failure::call("a UDP port", &error))?;
+        let socket = Self {
+            fd,
+            receives_aggregates,
+            gso: Gso::new(offload),
+        };
+        Ok((socket, port))
+    }
+
+    /// Receives a datagram or an aggregate; the buffer has at least `AGGREGATE` bytes.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        datagram::receive(&self.fd, buffer)
+    }
+
+    /// Whether several datagrams may come in one call.
+    pub fn receives_aggregates(&self) -> bool {
+        self.receives_aggregates
+    }
+
+    /// Whether several datagrams may leave in one call.
+    pub fn sends_aggregates(&self, now: Millis) -> bool {
+        self.gso.is_on(now)
+    }
+
+    fn send(&self, path: &Path, bytes: &[u8], stride: usize, now: Millis) -> Sent {
+        if bytes.len() > stride
+            && self.gso.is_on(now)
+            && let Ok(segment) = u16::try_from(stride)
+        {
+            let datagrams = bytes.len().div_ceil(stride);
+            match self.send_patiently(path, bytes, Some(segment)) {
+                Ok(()) => {
+                    self.gso.worked();
+                    return Sent {
+                        datagrams,
+                        batched: datagrams,
+                        calls: 1,
+                        bad_source: false,
+                    };
+                }
+                Err(error) if !self.gso.refused(&error, now) => {
+                    if !is_about_source(&error, path) {
+                        return Sent {
+                            calls: 1,
+                            ..Sent::default()
+                        };
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        self.send_singly(path, bytes, stride)
+    }
+
+    /// One call for each datagram; without the source address as soon as the kernel refuses it.
+    fn send_singly(&self, path: &Path, bytes: &[u8], stride: usize) -> Sent {
+        let mut path = *path;
+        let mut sent = Sent::default();
+        for datagram in bytes.chunks(stride.max(1)) {
+            sent.calls += 1;
+            let mut outcome = self.send_patiently(&path, datagram, None);
+            if let Err(error) = &outcome
+                && is_about_source(error, &path)
+            {
+                path = path.without_source();
+                sent.bad_source = true;
+                outcome = self.send_patiently(&path, datagram, None);
+            }
+            sent.datagrams += usize::from(outcome.is_ok());
+        }
+        sent
+    }
+
+    /// Waits once, and not long, for room in the socket's buffer.
+    fn send_patiently(&self, path: &Path, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
+        const PATIENCE: Duration = Duration::from_millis(5);
+        match datagram::send(&self.fd, path, bytes, stride) {
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR)
+                ) =>
+            {
+                sys::poll([(self.fd.as_fd(), sys::WRITABLE)], Some(PATIENCE))?;
+                datagram::send(&self.fd, path, bytes, stride)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Whether UDP_SEGMENT is used on a socket, learned from what the kernel refuses.
+struct Gso {
+    /// Off until then.
+    until: AtomicU64,
+    /// Refusals since the last time that it worked.
+    strikes: AtomicU32,
+}
+
+impl Gso {
+    fn new(offload: Offload) -> Self {
+        let until = if offload == Offload::Auto {
+            0
+        } else {
+            FOR_EVER
+        };
+        Self {
+            until: AtomicU64::new(until),
+            strikes: AtomicU32::new(0),
+        }
+    }
+
+    fn is_on(&self, now: Millis) -> bool {
+        now >= self.until.load(Relaxed)
+    }
+
+    fn worked(&self) {
+        if self.strikes.load(Relaxed) != 0 {
+            self.strikes.store(0, Relaxed);
+        }
+    }
+
+    /// Whether an error means that these datagrams are to go one by one.
+    fn refused(&self, error: &io::Error, now: Millis) -> bool {
+        const STRIKES: u32 = 8;
+        const PAUSE: Millis = 60_000;
+        match error.raw_os_error() {
+            // The device cannot calculate checksums: no GSO on it, ever.
+            Some(libc::EIO) => self.until.store(FOR_EVER, Relaxed),
+            // A segment above the path's MTU, an odd driver or a source that changes: perhaps only this time.
+            Some(libc::EINVAL | libc::EMSGSIZE) => {
+                if self.strikes.fetch_add(1, Relaxed) + 1 >= STRIKES {
+                    self.strikes.store(0, Relaxed);
+                    self.until.store(now + PAUSE, Relaxed);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// A socket that carries a mark before anything else is done with it.
+pub fn marked(family: i32, kind: i32, fwmark: u32) -> Result<OwnedFd, Failure> {
+    let fd = sys::socket(family, kind, 0).map_err(|error| Failure::call("a socket", &error))?;
+    if fwmark != 0 {
+        sys::set_option(&fd, libc::SOL_SOCKET, libc::SO_MARK, fwmark as i32).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::EPERM) => Failure::new(
+                    Code::NoPrivilege,
+                    "marking a socket needs CAP_NET_ADMIN: run as root",
+                ),
+                _ => Failure::call("a socket's mark", &error),
+            }
+        })?;
+    }
+    Ok(fd)
+}
+
+/// Sets a UDP socket up; whether it receives aggregates.
+fn set_options(fd: &OwnedFd, family: i32, offload: Offload) -> Result<bool, Failure> {
+    const BUFFER: i32 = 7 << 20;
+    let needed =
+        |what: &str, outcome: io::Result<()>| outcome.map_err(|error| Failure::call(what, &error));
+    for (plain, forced) in [
+        (libc::SO_RCVBUF, libc::SO_RCVBUFFORCE),
+        (libc::SO_SNDBUF, libc::SO_SNDBUFFORCE),
+    ] {
+        // As much as anybody may have; with CAP_NET_ADMIN, as much as we want.
+        let _ = sys::set_option(fd, libc::SOL_SOCKET, plain, BUFFER);
+        let _ = sys::set_option(fd, libc::SOL_SOCKET, forced, BUFFER);
+    }
+    if family == libc::AF_INET {
+        needed(
+            "IP_PKTINFO",
+            sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        )?;
+        // An outer packet that is larger than the path may be fragmented.
+        let _ = sys::set_option(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        );
+    } else {
+        needed(
+            "IPV6_V6ONLY",
+            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1),
+        )?;
+        needed(
+            "IPV6_RECVPKTINFO",
+            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+        )?;
+        let _ = sys::set_option(
+            fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_DONT,
+        );
+    }
+    Ok(offload == Offload::Auto && sys::set_option(fd, libc::SOL_UDP, UDP_GRO, 1).is_ok())
+}
+
+fn bind_failure(port: u16, error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => Failure::new(
+            Code::PortTaken,
+            format!(
+                "UDP port {port} is in use: stop what uses it (see ss -lnup), or choose another port"
+            ),
+        ),
+        Some(libc::EACCES | libc::EPERM) => Failure::new(
+            Code::NoPrivilege,
+            format!(
+                "UDP port {port} needs CAP_NET_BIND_SERVICE: run as root, or choose one above 1023"
+            ),
+        ),
+        _ => Failure::call(&format!("UDP port {port}"), error),
+    }
+}
+
+/// Whether the kernel refuses the address that a path wants to send from.
+fn is_about_source(error: &io::Error, path: &Path) -> bool {
+    path.source.is_some()
+        && matches!(
+            error.raw_os_error(),
+            Some(
+                libc::EINVAL
+                    | libc::EADDRNOTAVAIL
+                    | libc::ENETUNREACH
+                    | libc::EHOSTUNREACH
+                    | libc::ENODEV
+                    | libc::ENXIO
+            )
+        )
+}
+
+const UDP_GRO: i32 = 104;
+const FOR_EVER: u64 = u64::MAX;

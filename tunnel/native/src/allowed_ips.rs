@@ -61,8 +61,11 @@ impl AllowedIps {
 
 /// The prefixes of one family, the longest first; no length without prefixes.
 struct Family<T> {
-    lengths: Vec<(u8, HashMap<T, u32, BuildHasherDefault<Mixer>>)>,
+    lengths: Vec<(u8, Owners<T>)>,
 }
+
+/// The owners of all prefixes of one length.
+type Owners<T> = HashMap<T, u32, BuildHasherDefault<Mixer>>;
 
 impl<T> Default for Family<T> {
     fn default() -> Self {
@@ -199,7 +202,7 @@ mod tests {
             let mut ips = AllowedIps::default();
             let mut list: Vec<(Prefix, u32)> = Vec::new();
             // Few bits vary, so that prefixes nest and repeat.
-            let mut address = |random: &mut Random| {
+            let address = |random: &mut Random| {
                 let bits = random.next() & 0x3003;
                 match random.once_in(2) {
                     true => Address::V4((bits << 16 | bits) as u32),

@@ -329,11 +329,17 @@ impl Shape {
         let (protocol, transport) = match packet.first()? >> 4 {
             4 => {
                 let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
+                let whole = usize::from(u16::from_be_bytes([header[2], header[3]])) == packet.len();
                 let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
-                let plain = header[0] == 0x45 && !fragment;
+                let plain = header[0] == 0x45 && whole && !fragment;
                 plain.then_some((header[9], IPV4_HEADER))?
             }
-            6 => (*packet.get(6)?, IPV6_HEADER),
+            6 => {
+                let header: &[u8; IPV6_HEADER] = packet.first_chunk()?;
+                let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
+                let whole = IPV6_HEADER + payload == packet.len();
+                whole.then_some((header[6], IPV6_HEADER))?
+            }
             _ => return None,
         };
         match protocol {
@@ -407,21 +413,20 @@ fn same(a: &[u8], b: &[u8], from: usize, to: usize) -> bool {
     }
 }
 
+/// Of TCP or UDP, and of an IPv4 header: a joined packet gets a new one.
 fn has_valid_checksum(packet: &[u8], shape: Shape) -> bool {
-    let addresses = if shape.transport == IPV4_HEADER {
-        12
-    } else {
-        8
+    let is_v4 = shape.transport == IPV4_HEADER;
+    let addresses = if is_v4 { 12 } else { 8 };
+    let Some((ip, segment)) = packet.split_at_checked(shape.transport) else {
+        return false;
     };
-    match (
-        packet.get(addresses..shape.transport),
-        packet.get(shape.transport..),
-    ) {
-        (Some(addresses), Some(segment)) => pseudo_header(addresses, shape.protocol, segment.len())
-            .bytes(segment)
-            .is_valid(),
-        _ => false,
-    }
+    let sum = pseudo_header(
+        ip.get(addresses..).unwrap_or_default(),
+        shape.protocol,
+        segment.len(),
+    )
+    .bytes(segment);
+    sum.is_valid() && (!is_v4 || Sum::new().bytes(ip).is_valid())
 }
 
 fn save_headers(buffer: &[u8], head: Span, shape: Shape) -> Option<[u8; MOST_HEADERS]> {

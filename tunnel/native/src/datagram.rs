@@ -197,7 +197,7 @@ fn put_control<T: Copy>(
 /// Reads what one control message says.
 fn read_control(entry: &libc::cmsghdr, data: *const u8, received: &mut Received) {
     let header = mem::size_of::<libc::cmsghdr>();
-    let payload = (entry.cmsg_len as usize).saturating_sub(header);
+    let payload = entry.cmsg_len.saturating_sub(header);
     match (entry.cmsg_level, entry.cmsg_type) {
         (libc::SOL_UDP, UDP_GRO) => {
             if let Some(stride) = read::<c_int>(data, payload)
@@ -216,7 +216,7 @@ fn read_control(entry: &libc::cmsghdr, data: *const u8, received: &mut Received)
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
             if let Some(info) = read::<libc::in6_pktinfo>(data, payload) {
                 received.from.source = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
-                received.from.interface = info.ipi6_ifindex as u32;
+                received.from.interface = info.ipi6_ifindex;
             }
         }
         _ => {}

@@ -42,6 +42,8 @@ pub mod worker;
 
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod packets;
 // The macros of napi-derive make nothing of a test build.
 #[cfg(not(test))]
 mod node;

@@ -23,7 +23,6 @@ use crate::packet::Address;
 use crate::path::Path;
 use crate::peer::Peer;
 use crate::plane::Plane;
-use crate::primitives::KEY;
 use crate::tun::{Offload, Tun};
 use crate::udp::{MOST_BYTES, Udp, marked};
 use crate::worker::Workers;
@@ -329,8 +328,8 @@ impl NodePlane {
         unsafe { receive_key.as_mut() }.zeroize();
         let keys = SessionKeys {
             remote: remote_index,
-            send: &*send as &[u8; KEY],
-            receive: &*receive,
+            send: &send,
+            receive: &receive,
             role: if is_initiator {
                 Role::Initiator
             } else {

@@ -159,7 +159,10 @@ impl<'a> Segments<'a> {
         let sum = pseudo_header(addresses, protocol, length - self.transport)
             .bytes(transport)
             .bytes(payload);
-        *transport.get_mut(checksum_at..)?.first_chunk_mut()? = nonzero(sum.finish());
+        *transport.get_mut(checksum_at..)?.first_chunk_mut()? = match self.kind {
+            Kind::Udp => nonzero(sum.finish()),
+            _ => sum.finish(),
+        };
         Some(())
     }
 

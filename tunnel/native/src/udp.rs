@@ -27,7 +27,7 @@ pub struct Udp {
 }
 
 /// How a send went.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Datagrams that left.
     pub datagrams: usize,
@@ -97,17 +97,6 @@ impl Udp {
         match socket {
             Some(socket) => socket.send(path, bytes, stride, now),
             None => Sent::default(),
-        }
-    }
-}
-
-impl Default for Sent {
-    fn default() -> Self {
-        Self {
-            datagrams: 0,
-            batched: 0,
-            calls: 0,
-            bad_source: false,
         }
     }
 }

@@ -52,10 +52,11 @@ export function transition(state: TunnelState, event: TunnelEvent, settings: Set
       return connect(state, event.profile)
     case 'disconnect':
       if (state.tag === 'disconnected') return stay(state)
-      if (state.tag === 'disconnecting') return stay({ tag: 'disconnecting', then: null })
-      return { state: { tag: 'disconnecting', then: null }, effect: { tag: 'close' } }
+      if (state.tag === 'disconnecting') return stay({ tag: 'disconnecting', next: null })
+      return { state: { tag: 'disconnecting', next: null }, effect: { tag: 'close' } }
     case 'progress':
-      return state.tag === 'connecting' ? stay({ ...state, stage: event.stage }) : stay(state)
+      if (state.tag !== 'connecting' || state.stage === event.stage) return stay(state)
+      return stay({ ...state, stage: event.stage })
     case 'established': {
       if (state.tag !== 'connecting') return stay(state)
       const { carrier, endpoint, at } = event
@@ -85,7 +86,7 @@ export function transition(state: TunnelState, event: TunnelEvent, settings: Set
     }
     case 'closed':
       if (state.tag !== 'disconnecting') return stay(state)
-      return state.then === null ? stay({ tag: 'disconnected' }) : begin(state.then)
+      return state.next === null ? stay({ tag: 'disconnected' }) : begin(state.next)
     case 'settings-changed':
       // The same state, but `blocking` and the plan follow the settings.
       return stay(state.tag === 'failed' ? { ...state, blocking: blocks(settings) } : state)
@@ -114,7 +115,7 @@ export function profileOf(state: TunnelState): ProfileId | null {
     case 'disconnected':
       return null
     case 'disconnecting':
-      return state.then
+      return state.next
     case 'connecting':
     case 'connected':
     case 'failed':
@@ -130,9 +131,9 @@ function connect(state: TunnelState, profile: ProfileId): Transition {
     case 'connecting':
     case 'connected':
       if (state.profile === profile) return stay(state)
-      return { state: { tag: 'disconnecting', then: profile }, effect: { tag: 'close' } }
+      return { state: { tag: 'disconnecting', next: profile }, effect: { tag: 'close' } }
     case 'disconnecting':
-      return stay({ tag: 'disconnecting', then: profile })
+      return stay({ tag: 'disconnecting', next: profile })
   }
 }
 
@@ -167,11 +168,7 @@ function fail(
 function hostFailed(state: TunnelState, detail: string): Transition {
   const profile = profileOf(state)
   const failed: TunnelState = { tag: 'failed', profile, cause: 'host-failed', detail, blocking: false }
-  // A tunnel that failed is closed already; closing it again would only fail again.
-  return {
-    state: failed,
-    effect: state.tag === 'failed' || state.tag === 'disconnected' ? null : { tag: 'close' },
-  }
+  return { state: failed, effect: { tag: 'close' } }
 }
 
 function blocks(settings: Settings): boolean {

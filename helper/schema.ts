@@ -192,7 +192,7 @@ const tunnelState: z.ZodType<TunnelState> = z.discriminatedUnion('tag', [
     endpoint: socketAddress,
     since: epoch,
   }),
-  z.strictObject({ tag: z.literal('disconnecting'), then: profileIdShape.nullable() }),
+  z.strictObject({ tag: z.literal('disconnecting'), next: profileIdShape.nullable() }),
   z.strictObject({
     tag: z.literal('failed'),
     profile: profileIdShape.nullable(),

@@ -52,7 +52,7 @@ export type TunnelState =
   | {
       readonly tag: 'disconnecting'
       /** The profile to connect once all is closed; null: none. */
-      readonly then: ProfileId | null
+      readonly next: ProfileId | null
     }
   | {
       readonly tag: 'failed'

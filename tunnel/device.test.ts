@@ -146,7 +146,10 @@ describe('a device', () => {
     assert.ok(lab.wire.length >= 37)
     lab.weather = clear
     lab.run(6000)
-    assert.equal(server.marks().at(-1), 199)
+    assert.deepEqual(
+      server.marks(),
+      Array.from({ length: 128 }, (_, i) => i + 72), // what waited was not given up
+    )
   })
 
   it('never sends two initiations within 5 s, whatever asks for them', () => {
@@ -193,6 +196,67 @@ describe('a device', () => {
     assert.equal(source(), client.address.address)
     lab.run(2000)
     assert.equal(source(), null)
+    client.plane.setPath(
+      1 as PeerId,
+      { remote: server.address, source: client.address.address, interfaceIndex: 1 },
+      'follow',
+    )
+    lab.run(6000) // the retry
+    assert.equal(source(), null)
+  })
+
+  it('does not repeat its initiation within 5 s of an answer of its own, nor once that session is confirmed', () => {
+    for (const [answerIsLost, repeatedAt] of [
+      [true, 9000],
+      [false, Infinity],
+    ] as const) {
+      const lab = new Lab()
+      const [client, server] = lab.pair()
+      lab.weather = { ...clear, loss: 1 }
+      client.device.connect(server.device.publicKey, client.now)
+      lab.run(4000)
+      server.know(client, { endpoint: client.address })
+      lab.weather = clear
+      server.device.connect(client.device.publicKey, server.now)
+      lab.run(5)
+      lab.weather = { ...clear, loss: answerIsLost ? 1 : 0 }
+      lab.run(20_000)
+      const ours = lab.wire.filter(({ from, datagram }) => from === client.address && datagram.length === 148)
+      assert.ok((ours[1]?.at ?? Infinity) >= repeatedAt)
+    }
+  })
+
+  it('counts the 5 s from its last message, when it had already put off beginning', () => {
+    const lab = new Lab()
+    const [client, server] = lab.pair()
+    const from = { remote: client.address, source: null, interfaceIndex: 0 }
+    const answer = (at: number) =>
+      server.device.handle({ tag: 'initiation', message: initiationOf(client, server, at), from }, at)
+    answer(1000)
+    server.device.handle({ tag: 'need-handshake', peer: 1 as PeerId, reason: 'staged' }, 2000)
+    answer(5000)
+    assert.deepEqual([server.device.tick(6000), server.device.tick(9999)], [10_000, 10_000])
+    assert.equal(count(lab, 'initiation'), 0)
+    server.device.tick(10_000)
+    assert.equal(count(lab, 'initiation'), 1)
+  })
+
+  it('leaves the source address alone when it is told of an endpoint that it is at', () => {
+    const lab = new Lab()
+    const [client, server] = lab.pair()
+    client.send(server)
+    lab.run(100)
+    const path = client.device.peer(server.device.publicKey)?.path
+    client.know(server, { endpoint: server.address })
+    assert.deepEqual(client.device.peer(server.device.publicKey)?.path, path)
+    assert.notEqual(path?.source, null)
+    const moved = { address: server.address.address, port: parsePort(9) }
+    client.know(server, { endpoint: moved })
+    assert.deepEqual(client.device.peer(server.device.publicKey)?.path, {
+      remote: moved,
+      source: null,
+      interfaceIndex: 0,
+    })
   })
 
   it('takes no initiation twice, nor one older than the last, nor two within 20 ms', () => {
@@ -299,7 +363,12 @@ describe('a device', () => {
     const key = Secret.of(memoryPrimitives.random(32))
     third.device.setPrivateKey(key)
     server.know(third)
+    server.device.connect(client.device.publicKey, server.now)
+    lab.run(6000)
+    server.device.connect(client.device.publicKey, server.now)
+    assert.notEqual(server.device.deadline(), null)
     server.device.setPrivateKey(key)
+    assert.equal(server.device.deadline(), null) // what was in flight is of the old key
     assert.deepEqual(
       server.device.peers().map((peer) => peer.publicKey),
       [client.device.publicKey],
@@ -334,6 +403,8 @@ describe('a device', () => {
     const lab = new Lab()
     const [client, server] = lab.pair()
     client.know(server, { endpoint: server.address, persistentKeepalive: 25 })
+    lab.run(100)
+    assert.deepEqual(kinds(lab.wire), ['initiation', 'response', 'data'])
     lab.run(600_000)
     assert.equal(client.device.peer(server.device.publicKey)?.alive, true)
     assert.equal(server.device.peer(client.device.publicKey)?.alive, true)

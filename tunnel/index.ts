@@ -10,3 +10,4 @@ export { defaultRoutes, ipBatch, link, links, lookup, routes, rulePriorities, ru
 export type { Link, Route, RouteLookup, Rule } from './host/ip.ts'
 export { deleteTable, hasTable, renderTable, replaceTable } from './host/nft.ts'
 export type { Chain, Hook, NamedSet, Table, TableName } from './host/nft.ts'
+export { markedSocket, peerCredentials } from './native/index.ts'

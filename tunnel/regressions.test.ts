@@ -29,12 +29,15 @@ function connected(): { readonly lab: Lab; readonly client: LabHost; readonly se
 
 describe('a bug that others shipped is not ours:', () => {
   it('a clock that goes back ends the program', () => {
-    const { client, server } = connected()
+    const { lab, client, server } = connected()
     client.plane.advance(-60_000)
     server.plane.advance(-60_000)
     client.send(server)
     for (const event of server.plane.drain(64)) server.device.handle(event, server.now)
     assert.doesNotThrow(() => client.device.tick(client.now - 1_000_000))
+    const initiations = count(lab, 'initiation')
+    client.device.connect(server.device.publicKey, client.now) // and waits for no time to come back
+    assert.equal(count(lab, 'initiation'), initiations + 1)
   })
 
   it('a response that takes longer than 250 ms is thrown away', () => {

@@ -17,6 +17,13 @@ describe('the replay window', () => {
     for (let counter = 0n; counter <= WINDOW; counter++) assert.equal(window.accept(counter), false)
   })
 
+  it('forgets what it knew of a word when it comes round to it', () => {
+    const window = new ReplayWindow()
+    for (let counter = 0n; counter < 1000n; counter++) window.accept(counter)
+    const later = [9192n, 8192n, 8500n, 9000n, 9191n, 9192n].map((counter) => window.accept(counter))
+    assert.deepEqual(later, [true, true, true, true, true, false])
+  })
+
   it('refuses counters that no key may reach', () => {
     const window = new ReplayWindow()
     assert.equal(window.accept(REJECT_AFTER_MESSAGES), false)

@@ -6,10 +6,8 @@ import type { SocketAddress } from './address.ts'
 import { memoryPrimitives as primitives } from './crypto-memory.ts'
 import { MemoryDataplane } from './dataplane-memory.ts'
 import type { PeerId } from './dataplane.ts'
-import type { Run } from './host/run.ts'
 import { formatPublicKey, Secret } from './key.ts'
-import { TunnelError } from './error.ts'
-import { setLink, startTunnel, superPackets } from './tunnel.ts'
+import { startTunnel } from './tunnel.ts'
 import type { Tunnel, TunnelEvent } from './tunnel.ts'
 
 /** Two tunnels over memory data planes, on the real clock. */
@@ -141,53 +139,5 @@ describe('a tunnel', () => {
     await client.tunnel[Symbol.asyncDispose]()
     assert.deepEqual(client.tunnel.peers(), [])
     await server.tunnel[Symbol.asyncDispose]()
-  })
-})
-
-describe('the link', () => {
-  const recorder = (fail: (argv: readonly string[]) => TunnelError | null = () => null) => {
-    const ran: string[] = []
-    const command: Run = async (argv) => {
-      ran.push(argv.join(' '))
-      const error = fail(argv)
-      if (error !== null) throw error
-      return ''
-    }
-    return { ran, command }
-  }
-
-  it('gets its MTU, a short queue, and super-packets of one send', async () => {
-    const { ran, command } = recorder()
-    await setLink({ name: 'culvert0', mtu: 1420 }, command)
-    assert.deepEqual(ran, [
-      'ip link set dev culvert0 mtu 1420 txqueuelen 32',
-      'ip link set dev culvert0 gso_max_segs 45 gso_max_size 62461',
-    ])
-  })
-
-  it('takes super-packets as they come when they are forwarded', async () => {
-    const { ran, command } = recorder()
-    await setLink({ name: 'culvert0', mtu: 1280, txQueueLength: 500, traffic: 'forwarded' }, command)
-    assert.deepEqual(ran, ['ip link set dev culvert0 mtu 1280 txqueuelen 500'])
-  })
-
-  it('does without the limits where ip does not know them, and without nothing else', async () => {
-    const old = new TunnelError('command-failed', 'ip: "gso_max_segs" is a garbage')
-    await setLink(
-      { name: 'c', mtu: 1420 },
-      recorder((argv) => (argv.includes('gso_max_segs') ? old : null)).command,
-    )
-    await assert.rejects(setLink({ name: 'c', mtu: 1420 }, recorder(() => old).command), old)
-    const refused = new TunnelError('no-privilege', 'ip: Operation not permitted')
-    const command = recorder((argv) => (argv.includes('gso_max_segs') ? refused : null)).command
-    await assert.rejects(setLink({ name: 'c', mtu: 1420 }, command), refused)
-  })
-
-  it('never gets super-packets whose sealed segments are over what one send takes', () => {
-    for (let mtu = 576; mtu <= 9000; mtu++) {
-      const { segments, size } = superPackets(mtu)
-      assert.ok(segments * (mtu + 32) <= 65_473 && (segments + 1) * (mtu + 32) > 65_473)
-      assert.ok(size <= 65_536)
-    }
   })
 })

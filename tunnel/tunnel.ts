@@ -10,10 +10,8 @@ import type { Primitives } from './crypto.ts'
 import type { Counters, Dataplane } from './dataplane.ts'
 import { Device } from './device.ts'
 import type { DeviceEvent, DevicePeer, PeerStatus } from './device.ts'
-import { TunnelError } from './error.ts'
-import type { Run } from './host/run.ts'
 import type { PublicKey, Secret } from './key.ts'
-import { DATA_HEADER_LENGTH, paddedLength, TAG_LENGTH } from './wire.ts'
+import { nativePrimitives, openNativeDataplane } from './native/index.ts'
 
 export type { DeviceEvent as TunnelEvent, DevicePeer as TunnelPeer, PeerStatus } from './device.ts'
 
@@ -32,11 +30,10 @@ export interface TunnelOptions {
   /** Super-packets that the interface queues: latency under load against throughput (default 32). */
   readonly txQueueLength?: number
   /**
-   * Whose packets enter the interface. `own` (default): those of this machine's programs; their super-packets are kept to
-   * what one UDP send takes. `forwarded`: those of others, which come as large as they come: the kernel would cut a
-   * super-packet that is over such a limit into single packets, more than the queue holds.
+   * `one-send`: the kernel makes no super-packet that needs two UDP sends; for an end whose own programs send. `kernel`
+   * (default): as they come; for an end that forwards, where the kernel would cut every larger one into single packets.
    */
-  readonly traffic?: 'own' | 'forwarded'
+  readonly superPackets?: 'one-send' | 'kernel'
   onEvent(event: DeviceEvent): void
 }
 
@@ -60,15 +57,20 @@ export interface Tunnel extends AsyncDisposable {
 }
 
 /**
- * Opens the TUN device and the UDP port and begins to carry. The interface is down and has no address: that is the
- * caller's plan to do.
- * @throws TunnelError `no-native`, `no-tun`, `no-privilege`, `name-taken`, `port-taken`; `command-failed` or
- *   `command-missing` when `ip` could not set the link.
+ * Opens the TUN device and the UDP port and begins to carry. The interface has its MTU and its queue; it is down and has
+ * no address, which is the caller's plan to do.
+ * @throws TunnelError `no-native`, `no-tun`, `no-privilege`, `name-taken`, `port-taken` or `fault`.
  */
-export function openTunnel(options: TunnelOptions): Promise<Tunnel> {
-  return Promise.reject(
-    new TunnelError('no-native', `"${options.name}" cannot be opened: the addon is not built`),
-  )
+export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
+  const { name, mtu, port, fwmark, gso, txQueueLength = 32, superPackets = 'kernel' } = options
+  const dataplane = openNativeDataplane({
+    tun: { name, txQueueLength, superPackets },
+    mtu,
+    port,
+    fwmark,
+    gso,
+  })
+  return startTunnel(options, dataplane, nativePrimitives)
 }
 
 /** Starts a tunnel over a data plane that is open, and takes it. */
@@ -78,46 +80,6 @@ export function startTunnel(
   primitives: Primitives,
 ): Tunnel {
   return new RunningTunnel(options, dataplane, primitives)
-}
-
-/** Sets the attributes of the link that make it fast: see `superPackets`. */
-export async function setLink(
-  options: Pick<TunnelOptions, 'name' | 'mtu' | 'txQueueLength' | 'traffic'>,
-  command: Run,
-): Promise<void> {
-  const { name, mtu, txQueueLength = 32, traffic = 'own' } = options
-  await command(['ip', 'link', 'set', 'dev', name, 'mtu', `${mtu}`, 'txqueuelen', `${txQueueLength}`])
-  if (traffic === 'forwarded') return
-  const { segments, size } = superPackets(mtu)
-  try {
-    await command([
-      'ip',
-      'link',
-      'set',
-      'dev',
-      name,
-      'gso_max_segs',
-      `${segments}`,
-      'gso_max_size',
-      `${size}`,
-    ])
-  } catch (error) {
-    // An older ip or kernel has no such attribute; every other super-packet then takes a second, short send.
-    if (!(error instanceof TunnelError) || error.code !== 'command-failed') throw error
-  }
-}
-
-/**
- * The largest super-packet whose segments, sealed, fit one UDP GSO send. The kernel segments a send in software when its
- * payload is over 65473 bytes (IPv6 outside), so a segment of a whole MTU, sealed, goes into that so many times. The
- * size is that of the packet before: one IP and TCP header and the payload of all segments. TCP takes MAX_TCP_HEADER + 1
- * off it again before it counts (net/core/sock.c, sk_dst_gso_max_size).
- */
-export function superPackets(mtu: number): { readonly segments: number; readonly size: number } {
-  const sealed = DATA_HEADER_LENGTH + paddedLength(mtu, mtu) + TAG_LENGTH
-  const segments = Math.floor(MAX_GSO_SEND / sealed)
-  const size = segments * (mtu - IPV4_TCP_HEADER) + IPV4_TCP_HEADER + MAX_TCP_HEADER + 1
-  return { segments, size: Math.min(size, MAX_GSO_SIZE) }
 }
 
 class RunningTunnel implements Tunnel {
@@ -238,11 +200,3 @@ function now(): number {
 }
 
 const EVENTS_AT_ONCE = 64
-/** Payload of a UDP GSO send over IPv6 beyond which, with the headers before it, it is 64 KiB and segmented in software. */
-const MAX_GSO_SEND = 65_473
-/** An IPv4 header and a TCP header without options: what leaves most to the payload. */
-const IPV4_TCP_HEADER = 40
-/** The kernel's, on a machine with every link type; on others it is less. */
-const MAX_TCP_HEADER = 320
-/** What a packet of 16-bit length can be at most. */
-const MAX_GSO_SIZE = 65_536

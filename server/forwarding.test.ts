@@ -7,6 +7,7 @@ import type { Run } from '@culvert/tunnel'
 import { pino } from 'pino'
 import { forwardersIn, forwardingPlan, openForwarding, restoration, type Change } from './forwarding.ts'
 import { tableName } from './nat.ts'
+import { parseRuleset } from './ruleset.ts'
 import { openSysctls, type SysctlKey } from './sysctl.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'culvert-forwarding-'))
@@ -138,7 +139,7 @@ describe('another user of forwarding', () => {
   }
 
   it('is a bridge, a tunnel or a forward chain that says something', () => {
-    assert.deepEqual(forwardersIn(JSON.stringify(links), JSON.stringify(ruleset), ours), [
+    assert.deepEqual(forwardersIn(JSON.stringify(links), parseRuleset(JSON.stringify(ruleset)), ours), [
       'the bridge link docker0',
       'the wireguard link wg0',
       'the chain inet router forward',
@@ -148,7 +149,10 @@ describe('another user of forwarding', () => {
 
   it('is not an ordinary link, an empty chain that accepts, or ourselves', () => {
     const quiet = { nftables: ruleset.nftables.slice(0, 3) }
-    assert.deepEqual(forwardersIn(JSON.stringify(links.slice(0, 3)), JSON.stringify(quiet), ours), [])
+    assert.deepEqual(
+      forwardersIn(JSON.stringify(links.slice(0, 3)), parseRuleset(JSON.stringify(quiet)), ours),
+      [],
+    )
   })
 })
 

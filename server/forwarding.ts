@@ -14,6 +14,7 @@ import { TunnelError } from '@culvert/tunnel/pure'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import { errnoOf, ServerError } from './error.ts'
+import { listRuleset, type ListedChain } from './ruleset.ts'
 import { dotted, type SysctlKey, type Sysctls } from './sysctl.ts'
 
 /** A setting that we changed. */
@@ -119,28 +120,14 @@ const linkShape = z.object({
   linkinfo: z.object({ info_kind: z.string().optional() }).optional(),
 })
 
-/** One object of `nft --json list ruleset`. */
-const objectShape = z.object({
-  chain: z
-    .object({
-      family: z.string(),
-      table: z.string(),
-      name: z.string(),
-      hook: z.string().optional(),
-      policy: z.string().optional(),
-    })
-    .optional(),
-  rule: z.object({ family: z.string(), table: z.string(), chain: z.string() }).optional(),
-})
-
 /**
  * Who else may need forwarding, from what `ip` and `nft` printed. Pure. Bridges and tunnels that are up, and forward
  * chains with a rule or a policy in them: Docker, libvirt, another VPN, a firewall of a router.
- * @param links of `ip -json -details link show`. @param ruleset of `nft --json --terse list ruleset`.
+ * @param links of `ip -json -details link show`.
  */
 export function forwardersIn(
   links: string,
-  ruleset: string,
+  ruleset: readonly ListedChain[],
   ours: { readonly interfaceName: string; readonly table: TableName },
 ): readonly string[] {
   const users: string[] = []
@@ -149,16 +136,10 @@ export function forwardersIn(
     if (ifname === undefined || ifname === ours.interfaceName || kind === undefined) continue
     if (FORWARDING_KINDS.has(kind) && flags?.includes('UP') === true) users.push(`the ${kind} link ${ifname}`)
   }
-  const { nftables } = z.object({ nftables: z.array(objectShape) }).parse(JSON.parse(ruleset))
-  for (const { chain } of nftables) {
-    if (chain?.hook !== 'forward') continue
-    if (chain.family === ours.table.family && chain.table === ours.table.name) continue
-    const inUse = nftables.some(
-      ({ rule }) => rule?.chain === chain.name && rule.table === chain.table && rule.family === chain.family,
-    )
+  for (const { family, table, name, hook, policy, rules } of ruleset) {
+    if (hook !== 'forward' || (family === ours.table.family && table === ours.table.name)) continue
     // Debian's own /etc/nftables.conf has an empty chain that accepts: nobody's.
-    if (inUse || chain.policy !== 'accept')
-      users.push(`the chain ${chain.family} ${chain.table} ${chain.name}`)
+    if (rules > 0 || policy !== 'accept') users.push(`the chain ${family} ${table} ${name}`)
   }
   return users
 }
@@ -166,8 +147,7 @@ export function forwardersIn(
 async function otherForwarders({ run, interfaceName, table }: ForwardingOptions): Promise<readonly string[]> {
   try {
     const links = await run(['ip', '-json', '-details', 'link', 'show'])
-    const ruleset = await run(['nft', '--json', '--terse', 'list', 'ruleset'])
-    return [...forwardersIn(links, ruleset, { interfaceName, table }), ...legacyTables()]
+    return [...forwardersIn(links, await listRuleset(run), { interfaceName, table }), ...legacyTables()]
   } catch (error) {
     // Not knowing is no reason to switch it off under somebody.
     return [`somebody perhaps (${error instanceof Error ? error.message : String(error)})`]

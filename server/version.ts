@@ -1,0 +1,4 @@
+/** The version that this program calls its own. */
+import manifest from './package.json' with { type: 'json' }
+
+export const version: string = manifest.version

@@ -9,6 +9,7 @@
  */
 import { mkdirSync } from 'node:fs'
 import { spawn, type ChildProcess } from 'node:child_process'
+import type { Readable } from 'node:stream'
 import { childrenOf, eventually, exec, Program, run, type Ended, type ExecOptions } from './program.ts'
 
 export class Host implements AsyncDisposable {
@@ -67,6 +68,13 @@ export class Host implements AsyncDisposable {
   /** Starts a program in the host. It ends with the host at the latest. */
   start(argv: readonly string[], options: ExecOptions = {}): Program {
     return new Program(argv, options, this.#enter)
+  }
+
+  /** Starts a program whose standard output is too large to keep. */
+  stream(argv: readonly string[]): Readable {
+    const [command = '', ...args] = [...this.#enter, ...argv]
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    return child.stdout
   }
 
   /** Lines of `ip -batch` (ip(8)). */

@@ -375,8 +375,10 @@ describe('a device', () => {
     )
     server.send(client, 2) // waits for a handshake, which the client cannot answer: it knows the old key
     client.send(server, 3) // still received
-    lab.run(1000)
+    const before = count(lab, 'initiation')
+    lab.run(6000)
     assert.deepEqual([client.marks(), server.marks()], [[], [1, 3]])
+    assert.equal(count(lab, 'initiation'), before + 1)
     client.know(server, { endpoint: server.address })
     client.send(server, 4)
     lab.run(20_000)

@@ -3,9 +3,8 @@
  * do (group.ts), are there too many. Then each message is parsed by its method's shape, and each failure goes back as a code
  * and one sentence. Each connection is told of every change of the state, as far as it may see it.
  */
-import { chmod, mkdir, rm } from 'node:fs/promises'
+import { chmod, rm } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
-import { dirname } from 'node:path'
 import {
   createMessageConnection,
   NullLogger,
@@ -60,10 +59,9 @@ export class RpcServer implements AsyncDisposable {
     this.#subscription = options.subscribe(() => this.#tell())
   }
 
-  /** Listens. A socket file that is in the way is removed: whoever calls has made sure that no helper is behind it. */
+  /** Listens. The socket's directory is there; a socket file that is in the way is removed: whoever calls has made sure that no helper is behind it. */
   static async listen(options: RpcOptions): Promise<RpcServer> {
     const rpc = new RpcServer(options)
-    await mkdir(dirname(options.path), { recursive: true, mode: 0o755 })
     await rm(options.path, { force: true })
     // Narrow first and then wide: between the two nobody may connect who may not later.
     const umask = process.umask(0o177)

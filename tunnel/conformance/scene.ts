@@ -160,7 +160,7 @@ export class Scene implements AsyncDisposable {
     const entries = Object.entries(now) as [DropReason, number][] // Object.entries forgets the keys' type
     const since = entries.map(([reason, count]) => [reason, count - this.#before[reason]] as const)
     this.#before = now
-    return Object.fromEntries(since.filter(([, count]) => count > 0)) as Partial<Record<DropReason, number>>
+    return Object.fromEntries(since.filter(([, count]) => count > 0))
   }
 
   /** An initiation of a stranger to the subject, with mac1, and the memory that stamps it. */

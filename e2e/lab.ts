@@ -130,6 +130,7 @@ export async function openLab(): Promise<Lab> {
     office.ip(via('10.99.0.1'), via('fd99::1')),
     website.ip(via('203.0.113.1'), via('2001:db8:3::1')),
     isp.nft(censor),
+    useResolver(server),
   ])
   const [site, dns] = await Promise.all([
     startSite(website, 'open'),
@@ -182,9 +183,13 @@ async function joinLan(isp: Host, computer: Host, number: number): Promise<void>
   await join({ host: isp, name: port, addresses: [] }, { host: computer, name: 'eth0', addresses: own })
   await isp.ip(`link set ${port} master br-lan`)
   await computer.ip('route add default via 192.168.77.1', 'route add default via 2001:db8:1:77::1')
-  // In place: the file may be a bind mount of somebody's, or a link into /run.
-  await computer.run(['rm', '-f', '/etc/resolv.conf'])
-  await computer.write('/etc/resolv.conf', `nameserver ${addresses.resolver.v4}\n`)
+  await useResolver(computer)
+}
+
+async function useResolver(host: Host): Promise<void> {
+  // The machine's own may be a link into /run, which a host has empty.
+  await host.run(['rm', '-f', '/etc/resolv.conf'])
+  await host.write('/etc/resolv.conf', `nameserver ${addresses.resolver.v4}\n`)
 }
 
 async function beRouter(host: Host): Promise<void> {

@@ -1,14 +1,15 @@
 /**
  * Who is measured. A contender brings its tunnel up over a pair of hosts, with what it does by default: MTU 1420 and its own
- * queue length for the WireGuards, OpenVPN as its manual has it for speed.
+ * queue length for the WireGuards. Culvert is two bare tunnels, one Node program a host: what carries a packet is the same with the
+ * server and the helper around it, and so they would only add things to set up.
  */
+import type { Host } from '../lab/host.ts'
 import { peer } from '../peers.ts'
 import { makeKeys } from '../peers/uapi.ts'
-import { startWireGuard } from '../peers/wireguard.ts'
-import type { Program } from '../lab/program.ts'
-import { openCulvert } from './culvert.ts'
+import { startCulvert } from '../peers/culvert.ts'
+import { startWireGuard, type WireGuard } from '../peers/wireguard.ts'
 import { openOpenVpn } from './openvpn.ts'
-import { CABLE, type End, type Pair } from './pair.ts'
+import { CABLE, DEVICE, IPV4_UDP_HEADERS, PORT, type End, type OpenTunnel, type Pair } from './pair.ts'
 
 export interface Contender {
   readonly name: string
@@ -17,18 +18,6 @@ export interface Contender {
   readonly role: 'ours' | 'peer' | 'reference'
   /** Resolves when both ends run; the first packet may still wait for a handshake. */
   open(pair: Pair): Promise<OpenTunnel>
-}
-
-/** A tunnel that is up. Disposing of it takes it down. */
-export interface OpenTunnel extends AsyncDisposable {
-  /** The interface's name on both hosts. */
-  readonly device: string
-  /** Where the far host is reached through it. */
-  readonly address: string
-  /** The programs that carry packets, whose CPU time counts. */
-  readonly programs: readonly Program[]
-  /** Bytes that the device counts with a small packet besides its payload. */
-  readonly headers: number
 }
 
 /** The names that `contenders` knows, in the order of a round. */
@@ -52,15 +41,20 @@ export async function contenders(
 async function contender(name: Name): Promise<Contender | string> {
   switch (name) {
     case 'culvert':
-      return { name, version: 'this checkout', role: 'ours', open: openCulvert }
+      return {
+        name,
+        version: 'this checkout',
+        role: 'ours',
+        open: (pair) => openWireGuards(pair, startCulvert),
+      }
     case 'no tunnel':
       return { name, version: '', role: 'reference', open: openCable }
     case 'wireguard-go':
     case 'boringtun': {
       const found = await peer(name)
       if (found.tag === 'absent') return found.why
-      const { program, version } = found
-      return { name, version, role: 'peer', open: (pair) => openWireGuard(name, program, pair) }
+      const start: Start = (host, device, conf) => startWireGuard(host, name, found.program, device, conf)
+      return { name, version: found.version, role: 'peer', open: (pair) => openWireGuards(pair, start) }
     }
     case 'openvpn': {
       const found = await peer(name)
@@ -71,14 +65,13 @@ async function contender(name: Name): Promise<Contender | string> {
   }
 }
 
-async function openWireGuard(
-  kind: 'wireguard-go' | 'boringtun',
-  program: string,
-  { near, far }: Pair,
-): Promise<OpenTunnel> {
+type Start = (host: Host, device: string, conf: string) => Promise<WireGuard>
+
+/** Two programs that speak WireGuard and take a .conf. */
+async function openWireGuards({ near, far }: Pair, start: Start): Promise<OpenTunnel> {
   const [nearKeys, farKeys] = [makeKeys(), makeKeys()]
   await using stack = new AsyncDisposableStack()
-  const start = async (own: End, other: End, privateKey: string, publicKey: string) => {
+  const open = async (own: End, other: End, privateKey: string, publicKey: string) => {
     const conf = `
       [Interface]
       PrivateKey = ${privateKey}
@@ -88,19 +81,19 @@ async function openWireGuard(
       PublicKey = ${publicKey}
       Endpoint = ${other.outside}:${PORT}
       AllowedIPs = ${other.inside}/32`
-    return stack.use(await startWireGuard(own.host, kind, program, DEVICE, conf))
+    return stack.use(await start(own.host, DEVICE, conf))
   }
   const ends = [
-    await start(far, near, farKeys.privateKey, nearKeys.publicKey),
-    await start(near, far, nearKeys.privateKey, farKeys.publicKey),
+    await open(far, near, farKeys.privateKey, nearKeys.publicKey),
+    await open(near, far, nearKeys.privateKey, farKeys.publicKey),
   ]
-  const open = stack.move()
+  const running = stack.move()
   return {
     device: DEVICE,
     address: far.inside,
     programs: ends.map((end) => end.program),
     headers: IPV4_UDP_HEADERS,
-    [Symbol.asyncDispose]: () => open.disposeAsync(),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
 }
 
@@ -114,12 +107,5 @@ async function openCable({ far }: Pair): Promise<OpenTunnel> {
     [Symbol.asyncDispose]: async () => {},
   }
 }
-
-/** The tunnels' interface on both hosts. */
-export const DEVICE = 'tun0'
-/** The tunnels' UDP port on both hosts. */
-export const PORT = 51820
-/** What a TUN counts with a UDP payload, in bytes. */
-export const IPV4_UDP_HEADERS = 28
 
 const ETHERNET_HEADER = 14

@@ -1,34 +1,50 @@
-/** A report for people: contenders across, measurements down, the ratio to the best peer last. */
-import { columnNames, columns, type Report } from './throughput.ts'
+/** A report for people: metrics down, contenders across; under each median its extremes. */
+import { metrics, type Metric } from './metric.ts'
+import type { Result, ThroughputReport } from './throughput.ts'
 
-export function table(report: Report): string {
-  const { machine, load, plan, rows, ratios, left } = report
-  const head = ['', ...rows.map((row) => row.name), 'Culvert / best peer']
-  const lines = columnNames.map((column) => {
-    const ratio = ratios[column]
-    const better = columns[column] === 'more' ? 'more is better' : 'less is better'
-    return [
-      column,
-      ...rows.map((row) => number(row.values[column])),
-      ratio === undefined ? '' : `${ratio.toFixed(2)} (${better})`,
-    ]
-  })
-  const widths = head.map((_, i) => Math.max(...[head, ...lines].map((line) => line[i]?.length ?? 0)))
-  const text = [head, widths.map((width) => '-'.repeat(width)), ...lines].map((line) =>
-    line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
-  )
+/** The report as text, to its last newline. */
+export function formatReport(report: ThroughputReport): string {
+  const { machine, rounds, seconds, contenders, remarks } = report
+  const head = ['', 'unit', ...contenders.map(({ name }) => name), 'to the best peer']
+  const rows = metrics.map((metric) => [
+    metric.title,
+    metric.unit,
+    ...contenders.map((result) => cell(metric, result)),
+    ratio(metric, report),
+  ])
+  const versions = contenders.filter(({ version }) => version !== '')
   const notes = [
-    `${machine.cores} x ${machine.cpu}, Linux ${machine.kernel}; load ${load[0].toFixed(2)} before, ${load[1].toFixed(2)} after.`,
-    `Medians of ${plan.rounds} rounds of ${plan.seconds} s in turns; both ends and iperf3 (-C cubic) on this machine; cable MTU 1500, tunnels 1420.`,
-    `"tunnel" is the CPU time of the tunnel's two processes, "machine" all that was used meanwhile; the bare cable's RTT is ${report.bare.toFixed(3)} ms.`,
-    ...rows.slice(1).map((row) => `${row.name} ${row.version}`),
-    ...left.map((why) => `Left out: ${why}.`),
+    `${machine.cores} x ${machine.cpu}, Linux ${machine.kernel}; load ${machine.loadBefore.toFixed(1)} before, ${machine.loadAfter.toFixed(1)} after.`,
+    `${rounds} rounds of ${seconds} s in turns: median (least-most). Both hosts, iperf3 (CUBIC) and whatever else ran shared this machine.`,
+    'To the best peer: over 1 is better. The machine\'s CPU is everything that ran, other programs too. "no tunnel" is the cable alone.',
+    '64-byte UDP: sent one by one by iperf3, counted where the far tunnel hands them to its host, TCP at rest.',
+    `${versions.map(({ name, version }) => `${name} ${version}`).join('; ')}.`,
+    ...remarks.map((remark) => `${remark}.`),
   ]
-  return `${text.join('\n')}\n\n${notes.join('\n')}\n`
+  return `${formatTable([head, ...rows])}\n\n${notes.join('\n')}\n`
 }
 
-/** Three digits that count. */
-function number(value: number): string {
-  if (!Number.isFinite(value)) return '-'
-  return value >= 1000 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)))
+/** Cells in columns as wide as they need: the first two to the left, the others to the right. The first row is ruled off. */
+export function formatTable(rows: readonly (readonly string[])[]): string {
+  const [head = []] = rows
+  const widths = head.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)))
+  const line = (row: readonly string[]) =>
+    row
+      .map((cell, i) => (i < 2 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd()
+  const rule = widths.map((width) => '-'.repeat(width))
+  return [head, rule, ...rows.slice(1)].map(line).join('\n')
+}
+
+function cell({ id, digits }: Metric, { summary }: Result): string {
+  const values = summary[id]
+  if (values === undefined) return '-'
+  const [median, min, max] = [values.median, values.min, values.max].map((value) => value.toFixed(digits))
+  return min === max ? `${median}` : `${median} (${min}-${max})`
+}
+
+function ratio({ id }: Metric, { ratios }: ThroughputReport): string {
+  const value = ratios[id]
+  return value === undefined ? '' : `${value.ratio.toFixed(2)} x ${value.against}`
 }

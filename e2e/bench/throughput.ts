@@ -1,156 +1,246 @@
 /**
- * `npm run bench -- throughput`: every tunnel in the same two hosts in the same run, in turns: a round measures each contender once,
- * and the order of a round is the last one's moved on by one, so that nobody always follows the same neighbour. Medians over rounds.
+ * `npm run bench -- throughput`: every tunnel in the same lab in the same run, in turns. In each round each contender gets two fresh
+ * hosts, its tunnel is up only while it is measured, and the order moves on by one from round to round, so that nobody
+ * always follows the same neighbour.
+ *
+ *   idle ping ─▶ TCP there ─▶ TCP back ─▶ 8 TCP flows and ping ─▶ 64-byte UDP        for each contender, in each round
  */
-import { readFileSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
-import { cpus, loadavg, release } from 'node:os'
-import { Host, join, labFolder } from '../lab/host.ts'
-import { startContenders, type Arena, type Contender } from './contender.ts'
-import { flow, roundTrip, roundTripUnderLoad, smallPackets, trouble } from './measure.ts'
+import { arch, cpus, loadavg, release } from 'node:os'
+import { pause } from '../lab/program.ts'
+import type { Contender } from './contender.ts'
+import { serveIperf, SMALL_PACKET, smallPackets, tcp } from './iperf.ts'
+import { metrics, type MetricId, type Sample } from './metric.ts'
+import { openPair, type OpenTunnel, type Pair } from './pair.ts'
+import { ping } from './ping.ts'
+import { cpuTime, netCounters, since, total, type CpuTime, type NetCounters } from './proc.ts'
+import { againstBest, spread, type Spread } from './statistics.ts'
 
-export interface Plan {
+export interface ThroughputOptions {
   readonly rounds: number
-  /** Of each measurement. */
+  /** Of one measurement; a contender takes about four times as long in a round. */
   readonly seconds: number
+  /** Hears a line after each contender of each round. */
+  onProgress(line: string): void
 }
 
-/** What was measured, medians over the rounds. Units are in the names of `columns`. */
-export interface Row {
+export interface ThroughputReport {
+  readonly benchmark: 'throughput'
+  readonly machine: {
+    readonly cpu: string
+    readonly cores: number
+    readonly kernel: string
+    /** Load averages over one minute. */
+    readonly loadBefore: number
+    readonly loadAfter: number
+  }
+  readonly rounds: number
+  readonly seconds: number
+  readonly contenders: readonly Result[]
+  /** Of Culvert to the best peer; over 1 is better. */
+  readonly ratios: Readonly<Partial<Record<MetricId, { readonly against: string; readonly ratio: number }>>>
+  /** A sentence for each contender that was left out, and for each round that one did not get through. */
+  readonly remarks: readonly string[]
+}
+
+/** What one contender did. */
+export interface Result {
   readonly name: string
   readonly version: string
-  readonly values: Readonly<Record<Column, number>>
+  readonly role: Contender['role']
+  readonly summary: Readonly<Partial<Record<MetricId, Spread>>>
+  readonly samples: readonly Sample[]
 }
 
-export interface Report {
-  readonly machine: { readonly cpu: string; readonly cores: number; readonly kernel: string }
-  /** Load averages over one minute, before and after. */
-  readonly load: readonly [number, number]
-  readonly plan: Plan
-  /** Round trip of the bare cable, ms. */
-  readonly bare: number
-  readonly rows: readonly Row[]
-  /** Culvert's value through the best peer's; for times and costs, below 1 is better. Empty without peers. */
-  readonly ratios: Readonly<Partial<Record<Column, number>>>
-  readonly left: readonly string[]
-}
-
-/** What there is to measure, and which way is better. */
-export const columns = {
-  'up, Gbit/s': 'more',
-  'down, Gbit/s': 'more',
-  'tunnel core-s/Gbit': 'less',
-  'machine core-s/Gbit': 'less',
-  'RTT idle, ms': 'less',
-  'RTT 8 flows, ms': 'less',
-  'worst RTT 8 flows, ms': 'less',
-  '64 B packets/s': 'more',
-  '64 B lost, %': 'less',
-  'TCP retransmits': 'less',
-  'dropped by interfaces': 'less',
-  'bad checksums': 'less',
-} as const
-export type Column = keyof typeof columns
-
-/** Measures. `say` hears one line for each contender of each round. */
-export async function throughput(plan: Plan, say: (line: string) => void): Promise<Report> {
-  await using stack = new AsyncDisposableStack()
-  const arena: Arena = {
-    client: stack.use(await Host.open('client')),
-    server: stack.use(await Host.open('server')),
-    folder: labFolder(),
-  }
-  stack.defer(() => rm(arena.folder, { recursive: true, force: true }))
-  await join(
-    { host: arena.client, name: 'eth0', addresses: ['192.0.2.1/24'] },
-    { host: arena.server, name: 'eth0', addresses: ['192.0.2.2/24'] },
-  )
-  const { contenders, left } = await startContenders(arena)
-  await arena.server.start(['iperf3', '-s', '--forceflush']).says(/listening/i, 10_000)
-  const before = load()
-  const bare = await roundTrip(arena, '192.0.2.2', 1)
-  for (const { address } of contenders) await roundTrip(arena, address, 1) // handshake and warm-up
-  const samples = new Map<Contender, Record<Column, number>[]>(contenders.map((contender) => [contender, []]))
-  for (let round = 0; round < plan.rounds; round++) {
+/** Measures the contenders in turns. Whoever fails in a round is remarked on and has one sample less. */
+export async function measureThroughput(
+  contenders: readonly Contender[],
+  options: ThroughputOptions,
+): Promise<ThroughputReport> {
+  const loadBefore = load()
+  const remarks: string[] = []
+  const samples = new Map<Contender, Sample[]>(contenders.map((contender) => [contender, []]))
+  for (let round = 0; round < options.rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
       const contender = contenders[(round + turn) % contenders.length]
       if (contender === undefined) continue
-      const sample = await measure(arena, contender, plan)
-      samples.get(contender)?.push(sample)
-      const [up, down] = [sample['up, Gbit/s'], sample['down, Gbit/s']].map((gbits) => gbits.toFixed(2))
-      say(`round ${round + 1} of ${plan.rounds}: ${contender.name} up ${up}, down ${down} Gbit/s`)
+      const place = `round ${round + 1} of ${options.rounds}, ${contender.name}`
+      try {
+        const sample = await measure(contender, options.seconds)
+        samples.get(contender)?.push(sample)
+        options.onProgress(`${place}: ${glance(sample)}`)
+      } catch (error) {
+        const remark = `${place}: ${firstLine(error)}`
+        remarks.push(remark)
+        options.onProgress(remark)
+      }
     }
   }
-  const rows = contenders.map(({ name, version, ...contender }, i) => ({
-    name,
-    version,
-    values: medians(samples.get(contenders[i] ?? { name, version, ...contender }) ?? []),
-  }))
+  const results = [...samples].map(([contender, samples]) => resultOf(contender, samples))
   return {
-    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, kernel: release() },
-    load: [before, load()],
-    plan,
-    bare: bare.average,
-    rows,
-    ratios: ratiosOf(rows),
-    left,
+    benchmark: 'throughput',
+    machine: {
+      cpu: cpus()[0]?.model ?? arch(),
+      cores: cpus().length,
+      kernel: release(),
+      loadBefore,
+      loadAfter: load(),
+    },
+    rounds: options.rounds,
+    seconds: options.seconds,
+    contenders: results,
+    ratios: ratiosOf(results),
+    remarks,
   }
 }
 
-/** Culvert's number through that of the best of the others, column by column, where both have one above 0. */
-export function ratiosOf(rows: readonly Row[]): Report['ratios'] {
-  const [own, ...others] = rows
-  if (own === undefined || others.length === 0) return {}
-  const ratios: Partial<Record<Column, number>> = {}
-  for (const column of columnNames) {
-    const values = others.map((row) => row.values[column])
-    const best = columns[column] === 'more' ? Math.max(...values) : Math.min(...values)
-    if (best > 0) ratios[column] = own.values[column] / best
-  }
-  return ratios
+/** One contender's samples and what they amount to. */
+export function resultOf(
+  { name, version, role }: Pick<Contender, 'name' | 'version' | 'role'>,
+  samples: readonly Sample[],
+): Result {
+  const summary = metrics.flatMap(({ id }) => {
+    const values = spread(samples.map((sample) => sample[id]).filter((value) => value !== undefined))
+    return values === null ? [] : [[id, values] as const]
+  })
+  return { name, version, role, summary: Object.fromEntries(summary), samples }
 }
 
-/** The middle of each column; of an even number, the mean of the two in the middle. */
-export function medians(
-  samples: readonly Readonly<Record<Column, number>>[],
-): Readonly<Record<Column, number>> {
-  const of = (column: Column) => {
-    const sorted = samples.map((sample) => sample[column]).sort((a, b) => a - b)
-    const middle = (sorted.length - 1) / 2
-    return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle)] ?? NaN)) / 2
-  }
-  // Every column is in the list, so the record is whole.
-  return Object.fromEntries(columnNames.map((column) => [column, of(column)])) as Record<Column, number>
+/** Culvert's median through the best peer's, metric by metric. Empty when one of the two is not there. */
+export function ratiosOf(results: readonly Result[]): ThroughputReport['ratios'] {
+  const own = results.find(({ role }) => role === 'ours')
+  const peers = results.filter(({ role }) => role === 'peer')
+  const ratios = metrics.flatMap(({ id, better }) => {
+    const median = own?.summary[id]?.median
+    if (better === null || median === undefined) return []
+    const standings = peers.flatMap(({ name, summary }) =>
+      summary[id] === undefined ? [] : [{ name, median: summary[id].median }],
+    )
+    const ratio = againstBest(median, standings, better)
+    return ratio === null ? [] : [[id, ratio] as const]
+  })
+  return Object.fromEntries(ratios)
 }
 
-async function measure(arena: Arena, contender: Contender, plan: Plan): Promise<Record<Column, number>> {
-  const idle = await roundTrip(arena, contender.address, Math.min(plan.seconds, 3))
-  const before = await trouble(arena, contender)
-  const up = await flow(arena, contender, 'up', plan.seconds)
-  const down = await flow(arena, contender, 'down', plan.seconds)
-  const after = await trouble(arena, contender)
-  const loaded = await roundTripUnderLoad(arena, contender, plan.seconds)
-  const small = await smallPackets(arena, contender, plan.seconds)
+async function measure(contender: Contender, seconds: number): Promise<Sample> {
+  const loadNow = load()
+  await using pair = await openPair()
+  await using tunnel = await contender.open(pair)
+  await serveIperf(pair.far.host) // it ends with its host
+  const { host } = pair.near
+  await ping(host, tunnel.address, WARM_UP) // the handshake is not what is measured
+  const idle = await ping(host, tunnel.address, Math.min(seconds, IDLE))
+  const before = bothCounters(pair, tunnel)
+  const forward = await metered(tunnel, () => tcp(host, tunnel.address, seconds))
+  const backward = await metered(tunnel, () => tcp(host, tunnel.address, seconds, 'backward'))
+  const loaded = await underLoad(pair, tunnel, seconds)
+  const counted = since(before, bothCounters(pair, tunnel))
+  const small = await metered(tunnel, () => flood(pair, tunnel, seconds))
+  const gigabits = forward.result.gigabits + backward.result.gigabits
+  const cpu = (kind: keyof CpuTime) => (forward.cpu[kind] + backward.cpu[kind]) / gigabits
   return {
-    'up, Gbit/s': up.gbits,
-    'down, Gbit/s': down.gbits,
-    'tunnel core-s/Gbit': (up.tunnelCpu + down.tunnelCpu) / 2,
-    'machine core-s/Gbit': (up.machineCpu + down.machineCpu) / 2,
-    'RTT idle, ms': idle.average,
-    'RTT 8 flows, ms': loaded.average,
-    'worst RTT 8 flows, ms': loaded.worst,
-    '64 B packets/s': small.received,
-    '64 B lost, %': small.lost * 100,
-    'TCP retransmits': up.retransmits + down.retransmits,
-    'dropped by interfaces': after.dropped - before.dropped,
-    'bad checksums': after.badChecksums - before.badChecksums,
+    tcpForward: forward.result.gigabits / forward.result.seconds,
+    tcpBackward: backward.result.gigabits / backward.result.seconds,
+    cpuMachine: cpu('machine'),
+    rttIdle: idle.average,
+    rttIdleMax: idle.max,
+    ...loaded,
+    smallPackets: small.result.arrived / small.result.seconds / 1000,
+    smallPacketsOffered: small.result.offered / small.result.seconds / 1000,
+    ...(tunnel.programs.length > 0 && {
+      cpuTunnel: cpu('programs'),
+      smallPacketCpu: (small.cpu.programs / small.result.arrived) * 1e6,
+    }),
+    tunDrops: counted.rxDropped + counted.txDropped,
+    retransmits: counted.retransmits,
+    checksumErrors: counted.checksumErrors,
+    load: loadNow,
   }
 }
 
-/** Not os.loadavg(): the number of the kernel, also inside a container that shows another. */
+/** Round trips while eight flows fill the tunnel, half a second after they began until they end. */
+async function underLoad({ near }: Pair, { address }: OpenTunnel, seconds: number): Promise<Sample> {
+  const [flows, echoes] = await Promise.all([
+    tcp(near.host, address, seconds + 1, 'forward', 8),
+    pause(HALF_A_SECOND).then(() => ping(near.host, address, seconds)),
+  ])
+  return { tcpLoaded: flows.gigabits / flows.seconds, rttLoaded: echoes.average, rttLoadedMax: echoes.max }
+}
+
+interface Flood {
+  readonly offered: number
+  readonly arrived: number
+  readonly seconds: number
+}
+
+/**
+ * Sends 64-byte datagrams as fast as iperf3 can and counts what comes out of the device at the far end. iperf3's receiver
+ * takes fewer than a good tunnel delivers on a machine whose cores they share, so the far host drops them before they
+ * reach it. A device may hand over several as one super-packet with one set of headers: bytes tell how many they were.
+ */
+async function flood(pair: Pair, tunnel: OpenTunnel, seconds: number): Promise<Flood> {
+  await pair.far.host.nft(dropSmallPackets)
+  const before = [pair.near, pair.far].map(({ host }) => netCounters(host.pid, tunnel.device))
+  const took = await smallPackets(pair.near.host, tunnel.address, seconds)
+  const after = [pair.near, pair.far].map(({ host }) => netCounters(host.pid, tunnel.device))
+  const [near, far] = before.map((counters, i) => since(counters, after[i] ?? counters))
+  if (near === undefined || far === undefined) throw new Error('a host is gone')
+  return {
+    offered: near.txPackets + near.txDropped,
+    arrived: (far.rxBytes - far.rxPackets * tunnel.headers) / SMALL_PACKET,
+    seconds: took,
+  }
+}
+
+/** Runs something and says what CPU time went by. */
+async function metered<T>(
+  { programs }: OpenTunnel,
+  work: () => Promise<T>,
+): Promise<{ readonly result: T; readonly cpu: CpuTime }> {
+  const pids = programs.map((program) => program.pid)
+  const before = cpuTime(pids)
+  const result = await work()
+  return { result, cpu: since(before, cpuTime(pids)) }
+}
+
+function bothCounters({ near, far }: Pair, { device }: OpenTunnel): NetCounters {
+  const [one, other] = [near, far].map(({ host }) => netCounters(host.pid, device))
+  if (one === undefined || other === undefined) throw new Error('a host is gone')
+  return total(one, other)
+}
+
+/** What the one who waits wants to know. */
+function glance({ tcpForward = NaN, tcpBackward = NaN, cpuTunnel, smallPackets = NaN }: Sample): string {
+  const cpu = cpuTunnel === undefined ? '' : `, ${cpuTunnel.toFixed(3)} core-s/Gbit`
+  const flows = `${tcpForward.toFixed(2)} and ${tcpBackward.toFixed(2)} Gbit/s`
+  return `${flows}${cpu}, ${smallPackets.toFixed(0)} thousand small packets/s`
+}
+
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split('\n', 1)[0] ?? ''
+}
+
+/** Over one minute. */
 function load(): number {
-  return Number(readFileSync('/proc/loadavg', 'utf8').split(' ')[0] ?? loadavg()[0])
+  return loadavg()[0] ?? NaN
 }
 
-// The keys of a constant of ours.
-export const columnNames = Object.keys(columns) as readonly Column[]
+/** Seconds of echoes before anything is measured. */
+const WARM_UP = 0.5
+/** Seconds of echoes on an idle tunnel, at most. */
+const IDLE = 2
+const HALF_A_SECOND = 500
+
+/**
+ * The first 64 kB go through: among them are the datagrams with which iperf3 opens and closes the test. 72 is the length that UDP
+ * gives a small packet.
+ */
+const dropSmallPackets = `
+table inet flood
+delete table inet flood
+table inet flood {
+  chain arriving {
+    type filter hook prerouting priority raw; policy accept;
+    udp length ${SMALL_PACKET + 8} quota over 64 kbytes drop
+  }
+}
+`

@@ -76,8 +76,11 @@ async function carry(name: string, gso: 'auto' | 'off'): Promise<void> {
     }
     process.stdout.write(`${JSON.stringify(status)}\n`)
   })
+  // Neither a tunnel nor a signal's listener keeps the process alive.
+  const alive = setInterval(() => {}, 60_000)
   process.stdout.write(`ready ${tunnel.offloads.join(' ')}\n`)
   await once(process, 'SIGTERM')
+  clearInterval(alive)
 }
 
 if (import.meta.main) await carry(process.argv[2] ?? 'culvert', process.argv[3] === 'off' ? 'off' : 'auto')

@@ -123,7 +123,8 @@ function input({ interfaceName, pool4, pool6, addresses }: NatPolicy): Chain {
 
 /** What a client may send on. A refusal answers, so that its programs fail at once and do not wait. */
 function fromClient({ interfaceName, allowClients }: NatPolicy): Chain {
-  const between = allowClients ? 'accept' : refuse('client to client')
+  // Not refused: the kernel has sent an ICMP redirect already (same link in and out), and its rate limit eats the refusal.
+  const between = allowClients ? 'accept' : drop('client to client')
   return {
     name: 'from_client',
     rules: [

@@ -16,6 +16,7 @@ export function notifySystemd(state: ServiceState, log: Logger): Promise<void> {
     const child = spawn('/usr/bin/systemd-notify', [state], {
       stdio: 'ignore',
       env: { NOTIFY_SOCKET: socket },
+      timeout: TIMEOUT,
     })
     child.on('error', (error) => {
       log.warn({ error: error.message }, 'systemd could not be told')
@@ -27,3 +28,6 @@ export function notifySystemd(state: ServiceState, log: Logger): Promise<void> {
     })
   })
 }
+
+/** Milliseconds: systemd-notify waits until systemd has read the message, and serving must not wait with it for long. */
+const TIMEOUT = 2000

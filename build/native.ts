@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFile, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { delimiter, join, relative, sep } from 'node:path'
+import { delimiter, dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -32,8 +32,13 @@ export async function buildNative(options: { signal?: AbortSignal } = {}): Promi
   const argv = ['build', '--release', '--locked', '--manifest-path', join(source, 'Cargo.toml')]
   try {
     await run(cargo.path, argv, {
-      // One target folder, wherever CARGO_TARGET_DIR points on this machine.
-      env: { ...process.env, CARGO_TARGET_DIR: join(source, 'target'), CARGO_TERM_COLOR: 'never' },
+      env: {
+        ...process.env,
+        // The rustc that came with this cargo.
+        PATH: [dirname(cargo.path), process.env['PATH'] ?? ''].join(delimiter),
+        CARGO_TARGET_DIR: join(source, 'target'),
+        CARGO_TERM_COLOR: 'never',
+      },
       maxBuffer: 64 * 1024 * 1024,
       ...options,
     })

@@ -31,7 +31,10 @@ export interface NativeDataplaneOptions {
 export interface TunSettings {
   /** 1 to 15 characters. */
   readonly name: string
-  /** Super-packets that the interface queues: latency under load against throughput. Default 32 (the kernel's is 500). */
+  /**
+   * Packets or super-packets that the interface queues: latency under load against loss. Not given: it follows the size of
+   * what passes, from 512 small packets to 32 super-packets (src/queue.rs), for which CAP_NET_ADMIN has to be kept.
+   */
   readonly txQueueLength?: number
   /**
    * `one-send`: the kernel makes no super-packet that needs two sends. For an end that begins the traffic itself: on one
@@ -50,9 +53,9 @@ export function openNativeDataplane(options: NativeDataplaneOptions): NativeData
   const { NodePlane } = native()
   return translated(() => {
     if ('fd' in tun) return new NativeDataplane(NodePlane.open({ fd: tun.fd, ...common }))
-    const { name, txQueueLength = 32, superPackets = 'kernel' } = tun
+    const { superPackets, ...named } = tun
     const limitSuperPackets = superPackets === 'one-send'
-    return new NativeDataplane(NodePlane.open({ name, txQueueLength, limitSuperPackets, ...common }))
+    return new NativeDataplane(NodePlane.open({ ...named, limitSuperPackets, ...common }))
   })
 }
 

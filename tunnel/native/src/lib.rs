@@ -30,6 +30,7 @@ pub mod path;
 pub mod peer;
 pub mod plane;
 pub mod primitives;
+pub mod queue;
 pub mod replay;
 pub mod segment;
 pub mod sessions;

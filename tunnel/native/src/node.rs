@@ -23,10 +23,10 @@ use crate::packet::Address;
 use crate::path::Path;
 use crate::peer::Peer;
 use crate::plane::Plane;
-use crate::tun::{Offload, Tun};
+use crate::tun::{Offload, Tun, TxQueue};
 use crate::udp::{MOST_BYTES, Udp, marked};
 use crate::worker::Workers;
-use crate::{batch, sys};
+use crate::{batch, queue, sys};
 
 /// How a data plane is opened.
 #[napi(object)]
@@ -43,7 +43,7 @@ pub struct NodeOptions {
     pub fwmark: u32,
     /// "auto" or "off".
     pub gso: String,
-    /// Super-packets that the interface queues.
+    /// Packets that the interface queues; not given: it follows their size.
     pub tx_queue_length: Option<u32>,
     /// Whether the kernel's super-packets are limited to what one send takes.
     pub limit_super_packets: Option<bool>,
@@ -496,17 +496,23 @@ fn open_tun(options: &NodeOptions, offload: Offload) -> Result<Tun, Failure> {
             .map_err(|error| Failure::call("the TUN descriptor", &error))?;
         return Tun::adopt(fd, offload);
     };
-    let tun = Tun::open(name, offload)?;
+    let mut tun = Tun::open(name, offload)?;
     let datagram = batch::padded_length(options.mtu as usize, options.mtu as usize) + 32;
     let segments = (MOST_BYTES / datagram).max(1) as u32;
     let limited = offload == Offload::Auto && options.limit_super_packets == Some(true);
     let settings = LinkSettings {
         mtu: Some(options.mtu),
-        queue_length: options.tx_queue_length,
+        queue_length: Some(options.tx_queue_length.unwrap_or(queue::MOST)),
         gso_segments: limited.then_some(segments),
         gso_bytes: limited.then_some(segments * options.mtu),
     };
     settings.apply(name)?;
+    if options.tx_queue_length.is_none() {
+        tun.queue = Some(TxQueue {
+            name: name.clone(),
+            length: queue::MOST.into(),
+        });
+    }
     Ok(tun)
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::batch::{Batch, Target};
 use crate::clock::Millis;
@@ -11,6 +12,7 @@ use crate::events::Reason;
 use crate::packet::Packet;
 use crate::peer::{Peer, Way};
 use crate::plane::Plane;
+use crate::queue::Average;
 use crate::segment::Segments;
 use crate::vnet::{Gso, VNET, VnetHeader};
 use crate::worker::Park;
@@ -19,14 +21,22 @@ use crate::worker::Park;
 pub struct Outbound {
     buffer: Box<[u8]>,
     batch: Batch,
+    average: Average,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Outbound {
     /// With all the memory that it will need.
-    pub fn new(_plane: &Plane) -> Self {
+    pub fn new() -> Self {
         Self {
             buffer: vec![0; VNET + LONGEST].into_boxed_slice(),
             batch: Batch::new(GROUPS),
+            average: Average::default(),
         }
     }
 
@@ -41,6 +51,7 @@ impl Outbound {
                     if packets == 0 {
                         now = plane.clock.now();
                     }
+                    self.average.add(length);
                     self.carry(plane, length, now);
                     packets += 1;
                     bytes += length;
@@ -48,9 +59,11 @@ impl Outbound {
                         continue;
                     }
                     self.batch.flush(plane, now);
+                    self.fit_queue(plane, now);
                 }
                 Err(error) => {
                     self.batch.flush(plane, now);
+                    self.fit_queue(plane, now);
                     match error.kind() {
                         io::ErrorKind::WouldBlock => park.wait([plane.tun.as_fd()])?,
                         io::ErrorKind::Interrupted => {}
@@ -63,9 +76,19 @@ impl Outbound {
         Ok(())
     }
 
+    /// Has the kernel's queue fit the packets that are in it.
+    fn fit_queue(&mut self, plane: &Plane, now: Millis) {
+        if let Some(queue) = &plane.tun.queue
+            && let Some(length) = self.average.ask(queue.length.load(Relaxed), now)
+        {
+            plane.queue.set(length);
+            plane.timers.wake(); // their thread does it
+        }
+    }
+
     /// One packet or super-packet with its header, in the buffer.
     fn carry(&mut self, plane: &Plane, length: usize, now: Millis) {
-        let Self { buffer, batch } = self;
+        let Self { buffer, batch, .. } = self;
         let read = buffer.get_mut(..length).unwrap_or_default();
         let Some((header, packet)) = read.split_first_chunk_mut::<VNET>() else {
             return plane.counters.drop(Drop::BadPacket);

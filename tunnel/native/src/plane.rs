@@ -21,6 +21,7 @@ use crate::keypair::{Keypair, REJECT_AFTER_TIME, Role};
 use crate::message::KEEPALIVE;
 use crate::path::Path;
 use crate::peer::{Peer, State};
+use crate::queue::Wanted;
 use crate::timers::Timers;
 use crate::tun::Tun;
 use crate::udp::Udp;
@@ -41,6 +42,8 @@ pub struct Plane {
     pub events: Events,
     /// Who is to be looked at.
     pub timers: Timers,
+    /// How long the TUN's queue should be.
+    pub queue: Wanted,
     /// Between `start` and `stop`, and without a fault.
     running: AtomicBool,
     index: RwLock<Index>,
@@ -60,6 +63,7 @@ impl Plane {
             counters: Counters::default(),
             events: Events::default(),
             timers: Timers::new().map_err(|error| Failure::call("a timer", &error))?,
+            queue: Wanted::default(),
             running: AtomicBool::new(false),
             index: RwLock::default(),
             gate: Mutex::default(),

@@ -184,6 +184,34 @@ pub fn interface_ioctl(
     Ok(())
 }
 
+/// Sets how many packets may wait in front of an interface (SIOCSIFTXQLEN).
+pub fn set_queue_length(name: &str, length: u32) -> io::Result<()> {
+    const SIOCSIFTXQLEN: c_ulong = 0x8943;
+    let mut request = InterfaceRequest::named(name).ok_or(io::ErrorKind::InvalidInput)?;
+    [
+        request.value[0],
+        request.value[1],
+        request.value[2],
+        request.value[3],
+    ] = length.to_ne_bytes();
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    interface_ioctl(&socket, SIOCSIFTXQLEN, &mut request)
+}
+
+/// Whether there is IPv6: not where it was built without, or booted with ipv6.disable=1.
+pub fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/net/if_inet6").exists()
+}
+
+/// The kernel's version.
+pub fn kernel_version() -> Option<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let mut numbers = release
+        .split(|char: char| !char.is_ascii_digit())
+        .map(|part| part.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
 /// An ioctl that takes a number.
 pub fn number_ioctl(fd: &OwnedFd, request: c_ulong, argument: c_ulong) -> io::Result<()> {
     // SAFETY: no pointers: these requests take the number itself.

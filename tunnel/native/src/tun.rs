@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::AtomicU32;
 
 use crate::checksum::{Sum, pseudo_header};
 use crate::coalesce::Joins;
@@ -29,6 +30,16 @@ pub struct Tun {
     pub joins: Joins,
     /// Super-packets that the kernel gives.
     pub gives: Joins,
+    /// The kernel's queue in front of it, where its length is ours to change.
+    pub queue: Option<TxQueue>,
+}
+
+/// The queue of packets that wait to be read.
+pub struct TxQueue {
+    /// The interface.
+    pub name: String,
+    /// Packets.
+    pub length: AtomicU32,
 }
 
 impl Tun {
@@ -54,6 +65,7 @@ impl Tun {
             file: File::from(fd),
             joins: gives,
             gives,
+            queue: None,
         };
         if gives.tcp && !tun.takes_super_packets() {
             tun.joins = Joins {
@@ -73,6 +85,7 @@ impl Tun {
             file: File::from(fd),
             joins,
             gives: joins,
+            queue: None,
         })
     }
 
@@ -103,7 +116,7 @@ impl AsFd for Tun {
 }
 
 impl InterfaceRequest {
-    /// An empty request for an interface; None when that is no name for one.
+    /// An empty request for an interface; None when that is no name for one (kernel: dev_valid_name).
     pub fn named(name: &str) -> Option<Self> {
         let mut request = Self {
             name: [0; libc::IFNAMSIZ],

@@ -50,27 +50,28 @@ impl Udp {
     /// Opens both sockets on one port, 0 for any; a machine without IPv6 gets one.
     pub fn open(port: u16, fwmark: u32, offload: Offload) -> Result<Self, Failure> {
         const ATTEMPTS: usize = 32;
+        let has_v6 = sys::has_ipv6();
         for attempt in 1.. {
             let (v4, chosen) = Socket::open(Ipv4Addr::UNSPECIFIED.into(), port, fwmark, offload)?;
-            match Socket::open(Ipv6Addr::UNSPECIFIED.into(), chosen, fwmark, offload) {
-                Ok((v6, _)) => {
-                    return Ok(Self {
-                        v4,
-                        v6: Some(v6),
-                        port: chosen,
-                    });
+            let v6 = if has_v6 {
+                match Socket::open(Ipv6Addr::UNSPECIFIED.into(), chosen, fwmark, offload) {
+                    Ok((v6, _)) => Some(v6),
+                    // Free for IPv4 alone: another.
+                    Err(failure)
+                        if failure.code == Code::PortTaken && port == 0 && attempt < ATTEMPTS =>
+                    {
+                        continue;
+                    }
+                    Err(failure) => return Err(failure),
                 }
-                Err(failure)
-                    if failure.code == Code::PortTaken && port == 0 && attempt < ATTEMPTS => {}
-                Err(failure) if failure.code == Code::Fault => {
-                    return Ok(Self {
-                        v4,
-                        v6: None,
-                        port: chosen,
-                    });
-                }
-                Err(failure) => return Err(failure),
-            }
+            } else {
+                None
+            };
+            return Ok(Self {
+                v4,
+                v6,
+                port: chosen,
+            });
         }
         Err(Failure::new(
             Code::PortTaken,
@@ -324,7 +325,10 @@ fn set_options(fd: &OwnedFd, family: i32, offload: Offload) -> Result<bool, Fail
             libc::IPV6_PMTUDISC_DONT,
         );
     }
-    Ok(offload == Offload::Auto && sys::set_option(fd, libc::SOL_UDP, UDP_GRO, 1).is_ok())
+    // Before 5.12 the kernel joined what it should not have.
+    let aggregates =
+        offload == Offload::Auto && sys::kernel_version().is_some_and(|version| version >= (5, 12));
+    Ok(aggregates && sys::set_option(fd, libc::SOL_UDP, UDP_GRO, 1).is_ok())
 }
 
 fn bind_failure(port: u16, error: &io::Error) -> Failure {

@@ -41,7 +41,7 @@ impl Workers {
         };
         plane.set_running(true);
         let [outbound, inbound, timers] = workers.parked.clone();
-        let (mut out, mut inn) = (Outbound::new(plane), Inbound::new(plane));
+        let (mut out, mut inn) = (Outbound::new(), Inbound::new(plane));
         workers
             .spawn("culvert-out", outbound, move |plane, park| {
                 out.run(plane, park)
@@ -148,6 +148,9 @@ fn run_timers(plane: &Plane, park: &Park) -> io::Result<()> {
     while plane.is_running() {
         while let Some((time, peer)) = plane.timers.take_due(&plane.clock) {
             plane.is_due(time, peer);
+        }
+        if let Some(queue) = &plane.tun.queue {
+            plane.queue.apply(queue);
         }
         park.wait([plane.timers.as_fd()])?;
     }

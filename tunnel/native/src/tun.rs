@@ -122,8 +122,10 @@ impl InterfaceRequest {
             name: [0; libc::IFNAMSIZ],
             value: [0; 24],
         };
-        let fits =
-            !name.is_empty() && name.len() < libc::IFNAMSIZ && !name.bytes().any(|byte| byte == 0);
+        let is_bad = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'/' | b':' | b'%');
+        let fits = name.len() < libc::IFNAMSIZ
+            && !name.bytes().any(is_bad)
+            && !matches!(name, "" | "." | "..");
         let place = request.name.get_mut(..name.len())?;
         place.copy_from_slice(name.as_bytes());
         fits.then_some(request)

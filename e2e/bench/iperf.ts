@@ -42,8 +42,7 @@ export async function tcp(
  */
 export async function smallPackets(host: Host, address: string, seconds: number): Promise<number> {
   const load = ['--udp', '--length', `${SMALL_PACKET}`, '--bandwidth', '0']
-  const took = record(parseEnd(await iperf(host, address, seconds, load))['sum_sent'])['seconds']
-  return typeof took === 'number' ? took : seconds
+  return parseSeconds(await iperf(host, address, seconds, load))
 }
 
 /** The totals of a test over TCP, from iperf3's JSON. @throws Error with iperf3's own words when the test failed. */
@@ -57,6 +56,13 @@ export function parseTcp(json: string): TcpResult {
       throw new Error(`iperf3 used ${JSON.stringify(used)} where CUBIC was asked for`)
   }
   return { gigabits: (bytes * 8) / 1e9, seconds }
+}
+
+/** How long a test sent, in seconds. @throws Error as `parseTcp` does. */
+export function parseSeconds(json: string): number {
+  const { seconds } = record(parseEnd(json)['sum_sent'])
+  if (typeof seconds !== 'number') throw new Error('iperf3 gave no totals')
+  return seconds
 }
 
 function parseEnd(json: string): Readonly<Record<string, unknown>> {

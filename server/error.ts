@@ -28,8 +28,9 @@ export class ServerError extends Error {
   }
 }
 
-/** The sentence of a failure that we know, or null for one that is a bug of ours. */
+/** The sentence of a failure that we know, or null for one that is a bug of ours. Of failures in a row the first counts. */
 export function sentenceOf(error: unknown): string | null {
+  if (error instanceof SuppressedError) return sentenceOf(error.suppressed)
   return error instanceof ServerError || error instanceof TunnelError ? error.message : null
 }
 

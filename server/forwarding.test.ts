@@ -17,6 +17,7 @@ let folders = 0
 const v4: SysctlKey = 'net/ipv4/ip_forward'
 const v6: SysctlKey = 'net/ipv6/conf/all/forwarding'
 const ra: SysctlKey = 'net/ipv6/conf/eth0/accept_ra'
+const redirects: SysctlKey = 'net/ipv4/conf/all/accept_redirects'
 const from = (values: Readonly<Record<string, string>>) => (key: SysctlKey) => values[key] ?? null
 
 describe('switching forwarding on', () => {
@@ -42,6 +43,7 @@ describe('switching forwarding on', () => {
     ['changes nothing that is right already', { [v4]: '1', [v6]: '1', [ra]: '2' }, []],
     ['leaves advertisements to whoever reads them in user space', { [v4]: '1', [v6]: '0', [ra]: '0' }, [v6]],
     ['does without IPv6 where the kernel has none', { [v4]: '0' }, [v4]],
+    ['notes what the kernel will change with it', { [v4]: '0', [redirects]: '0' }, [v4, redirects]],
   ]
   for (const [name, values, changed] of rows) {
     it(name, () =>
@@ -70,6 +72,25 @@ describe('switching forwarding back', () => {
   ])[] = [
     ['undoes everything when nobody else is there, forwarding first', all, ours, [], [v4, v6, ra], []],
     ['leaves what it did not change', [], ours, [], [], []],
+    [
+      'keeps redirects refused where they were',
+      [...all, { key: redirects, before: '0', after: '0' }],
+      { ...ours, [redirects]: '0' },
+      [],
+      [v4, v6, redirects, ra],
+      [],
+    ],
+    [
+      'leaves redirects to a machine that goes on forwarding',
+      [
+        { key: v4, before: '0', after: '1' },
+        { key: redirects, before: '1', after: '0' },
+      ],
+      { ...ours, [redirects]: '0' },
+      ['the wireguard link wg0'],
+      [],
+      [[v4, 'needed by the wireguard link wg0']],
+    ],
     [
       'leaves forwarding on under Docker, and IPv6 its router with it',
       all,

@@ -77,7 +77,12 @@ export function forwardingPlan(
   }
   for (const key of [FORWARD_4, FORWARD_6]) {
     const before = current(key)
-    if (before !== null && before !== '1') changes.push({ key, before, after: '1' })
+    if (before === null || before === '1') continue
+    changes.push({ key, before, after: '1' })
+    // The kernel sets this one with IPv4 forwarding, to 0 when it goes on and to 1 when it goes off: on a hardened
+    // machine it was 0 before.
+    const redirects = key === FORWARD_4 ? current(REDIRECTS_4) : null
+    if (redirects !== null) changes.push({ key: REDIRECTS_4, before: redirects, after: '0' })
   }
   return changes
 }
@@ -103,10 +108,11 @@ export function restoration(
     const { key, after } = change
     const now = current(key)
     if (now === null) continue // the link is gone, and its settings with it
-    const forwards6 = kept.some((other) => other.key === FORWARD_6)
+    const stays = (other: SysctlKey) => kept.some((change) => change.key === other)
+    if (key === REDIRECTS_4 && stays(FORWARD_4)) continue
     if (now !== after) kept.push({ key, reason: `somebody set it to ${now} since` })
-    else if (isAcceptRa(key) && forwards6) kept.push({ key, reason: 'IPv6 forwarding stays on' })
-    else if (!isAcceptRa(key) && others.length > 0)
+    else if (isAcceptRa(key) && stays(FORWARD_6)) kept.push({ key, reason: 'IPv6 forwarding stays on' })
+    else if (others.length > 0 && !isAcceptRa(key))
       kept.push({ key, reason: `needed by ${others.join(', ')}` })
     else restore.push(change)
   }
@@ -242,6 +248,7 @@ function isAcceptRa(key: SysctlKey): boolean {
 }
 
 const FORWARD_4: SysctlKey = 'net/ipv4/ip_forward'
+const REDIRECTS_4: SysctlKey = 'net/ipv4/conf/all/accept_redirects'
 const FORWARD_6: SysctlKey = 'net/ipv6/conf/all/forwarding'
 
 /** Kinds of link (ip-link(8)) behind which others' packets come and go. A veth counts through its bridge. */

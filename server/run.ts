@@ -72,6 +72,7 @@ export async function runServer(options: RunOptions): Promise<void> {
   await replaceTable(run, natTable({ ...config, addresses: serverAddresses(config) }))
   stack.defer(() => deleteTable(run, tableName(config.interfaceName)))
   const fault = Promise.withResolvers<never>()
+  fault.promise.catch(() => {}) // it may come before anybody waits for it, below
   const tunnel = stack.use(await open(config, paths, log, fault.reject))
   const { sysctls } = await setUpLink(config)
   stack.use(

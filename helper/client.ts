@@ -108,8 +108,13 @@ export async function connectHelper(path: string, signal: AbortSignal): Promise<
 
 function connectSocket(path: string, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = createConnection({ path, signal })
+    // Not createConnection's own `signal`: that one would also end a connection that is long open.
+    const socket = createConnection({ path })
+    const tooLate = () => socket.destroy(new Error('the helper does not accept the connection'))
+    signal.addEventListener('abort', tooLate, { once: true })
+    socket.once('close', () => signal.removeEventListener('abort', tooLate))
     socket.once('connect', () => {
+      signal.removeEventListener('abort', tooLate)
       socket.off('error', refused)
       // Later errors are a `close` too, which is what is listened to.
       socket.on('error', () => {})
@@ -133,7 +138,7 @@ function connectSocket(path: string, signal: AbortSignal): Promise<Socket> {
           }),
         )
       } else {
-        reject(cause)
+        reject(new HelperError('gone', cause.message, { cause }))
       }
     }
     socket.once('error', refused)

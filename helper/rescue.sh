@@ -19,6 +19,7 @@ ROUTE_TABLE=1668639862
 RULE_MAIN=27640
 RULE_TUNNEL=27641
 NFT_TABLE=culvert
+SRC_VALID_MARK=net.ipv4.conf.all.src_valid_mark
 UNIT=culvert-helper.service
 
 state=/var/lib/culvert
@@ -86,14 +87,25 @@ undo_journal() {
   [ -f "$state/journal" ] || return 0
   boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
   earlier=no
+  listed=' '
   while IFS=' ' read -r tag a b c rest; do
     [ -z "$rest" ] || continue
+    listed="$listed$a "
     case $tag in
       culvert-journal) if [ "$b" = "$boot" ]; then earlier=no; else earlier=yes; fi ;;
       sysctl) [ "$earlier" = yes ] || undo_sysctl "$a" "$b" "$c" ;;
       file) undo_file "$a" "$b" ;;
     esac
   done <"$state/journal"
+  # What it was before stood in the journal only.
+  case $listed in
+    *" $SRC_VALID_MARK "*) ;;
+    *)
+      if [ "$(cat "/proc/sys/$(printf '%s' "$SRC_VALID_MARK" | tr . /)" 2>/dev/null)" = 1 ]; then
+        say "$SRC_VALID_MARK is left at 1: the journal does not say what it was; 1 does no harm"
+      fi
+      ;;
+  esac
   rm -f "$state/journal" || fail "\"$state/journal\" cannot be removed"
   say 'undid what the journal lists'
 }

@@ -23,7 +23,7 @@ import {
   type Family,
   type Run,
 } from '@culvert/tunnel'
-import type { HostPlan, Sysctl } from '../plan.ts'
+import type { HostPlan, PlannedRoute, Sysctl } from '../plan.ts'
 import { firewallTable } from './firewall.ts'
 import type { Journal, JournalEntry } from './journal.ts'
 import { INTERFACE, NFT_TABLE, ROUTE_TABLE, RULE_PRIORITIES } from './names.ts'
@@ -92,14 +92,19 @@ export function openHost(run: Run, journal: Journal, proc: string): Host {
       { tag: 'link', name: INTERFACE },
       ...planned.flatMap(({ family, routes }) => (routes.length === 0 ? [] : routeEntries(family))),
     ])
-    if (tun !== null) {
+    // A tunnel that is being opened anew has no link for a moment: what was to go into it then goes nowhere.
+    const hasLink = (await link(run, INTERFACE)) !== null
+    if (tun !== null && hasLink) {
       const addresses = tun.addresses.filter((address) => families.includes(familyOf(address)))
       if (addresses.some((address) => familyOf(address) === 6)) await allowIpv6()
       const ipv6 = families.includes(6) ? 'present' : 'absent'
       await applyLink(run, { mtu: tun.mtu, addresses, ipv6 })
     }
     for (const { family, routes } of planned) {
-      if (routes.length > 0) await applyRoutes(run, family, routes)
+      const possible = hasLink
+        ? routes
+        : routes.map((route): PlannedRoute => ({ ...route, to: 'unreachable' }))
+      if (routes.length > 0) await applyRoutes(run, family, possible)
       else if (hasRoutes(family)) await removeRoutes(run, family)
     }
   }

@@ -52,7 +52,11 @@ async function carry(name: string, gso: 'auto' | 'off'): Promise<void> {
     port: conf.listenPort ?? 0,
     fwmark: 0,
     gso,
-    onEvent: () => {},
+    onEvent: (event) => {
+      if (event.tag !== 'fault') return
+      process.stderr.write(`${event.message}\n`)
+      process.exit(1)
+    },
   })
   for (const { publicKey, presharedKey, allowedIps, endpoint, persistentKeepalive } of conf.peers) {
     const address = endpoint === null ? null : { address: parseIp(endpoint.host), port: endpoint.port }

@@ -30,7 +30,9 @@ export interface Capture {
 /** Begins to capture every frame on one interface of a host, and of each its first `keep` bytes. Resolves when it sees. */
 export async function capture(host: Host, device: string, file: string, keep = HEAD): Promise<Capture> {
   const program: Program = host.start([
-    ...`tcpdump -i ${device} -n -U -Z root --snapshot-length ${keep} --buffer-size 65536 -w`.split(' '),
+    ...`tcpdump -i ${device} --immediate-mode -n -U -Z root --snapshot-length ${keep} --buffer-size 65536 -w`.split(
+      ' ',
+    ),
     file,
   ])
   await program.says(/listening on/, 10_000)

@@ -70,9 +70,9 @@ export interface Got {
   readonly you: string | null
 }
 
-/** Opens `url` with curl. Status 0: nobody answered within ten seconds. */
-export async function get(host: Host, url: string): Promise<Got> {
-  const argv = ['curl', '--silent', '--max-time', '10', '--write-out', '\n%{http_code}', url]
+/** Opens `url` with curl. Status 0: nobody answered within `seconds`. */
+export async function get(host: Host, url: string, seconds = 10): Promise<Got> {
+  const argv = ['curl', '--silent', '--max-time', `${seconds}`, '--write-out', '\n%{http_code}', url]
   const { stdout } = await host.exec(argv)
   const lines = stdout.split('\n')
   const you = /"you":"([^"]+)"/.exec(stdout)?.[1] ?? null

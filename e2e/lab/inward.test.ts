@@ -56,7 +56,7 @@ describe('a packet that the server sends into the tunnel on its own', () => {
 async function attack(lab: Lab): Promise<{ client: readonly number[]; neighbour: number }> {
   const watching = await capture(lab.neighbour, 'eth0', `${lab.folder}/neighbour-${performance.now()}.pcap`)
   const client = await Promise.all(
-    [`http://${INSIDE.client.v4}/`, `http://[${INSIDE.client.v6}]/`].map((url) => get(lab.server, url)),
+    [`http://${INSIDE.client.v4}/`, `http://[${INSIDE.client.v6}]/`].map((url) => get(lab.server, url, 3)),
   )
   await Promise.all(
     [addresses.neighbour.v4, addresses.neighbour.v6].map((address) =>

@@ -27,7 +27,7 @@ export interface TunnelOptions {
   readonly fwmark: number
   /** `off`: no TSO, USO or UDP GSO, for a network card or a kernel that gets them wrong. */
   readonly gso: 'auto' | 'off'
-  /** Super-packets that the interface queues: latency under load against throughput (default 32). */
+  /** Packets or super-packets that the interface queues. Default: it follows their size, so that about 2 MB wait. */
   readonly txQueueLength?: number
   /**
    * `one-send`: the kernel makes no super-packet that needs two UDP sends; for an end whose own programs send. `kernel`
@@ -62,9 +62,9 @@ export interface Tunnel extends AsyncDisposable {
  * @throws TunnelError `no-native`, `no-tun`, `no-privilege`, `name-taken`, `port-taken` or `fault`.
  */
 export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
-  const { name, mtu, port, fwmark, gso, txQueueLength = 32, superPackets = 'kernel' } = options
+  const { name, mtu, port, fwmark, gso, txQueueLength, superPackets = 'kernel' } = options
   const dataplane = openNativeDataplane({
-    tun: { name, txQueueLength, superPackets },
+    tun: { name, superPackets, ...(txQueueLength === undefined ? {} : { txQueueLength }) },
     mtu,
     port,
     fwmark,

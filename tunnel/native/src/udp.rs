@@ -252,8 +252,8 @@ impl Gso {
         const STRIKES: u32 = 8;
         const PAUSE: Millis = 60_000;
         match error.raw_os_error() {
-            // The device cannot calculate checksums: no GSO on it, ever.
-            Some(libc::EIO) => self.until.store(FOR_EVER, Relaxed),
+            // The device that this leaves by cannot calculate checksums.
+            Some(libc::EIO) => self.until.store(now + PAUSE, Relaxed),
             // A segment above the path's MTU, an odd driver or a source that changes: perhaps only this time.
             Some(libc::EINVAL | libc::EMSGSIZE) => {
                 if self.strikes.fetch_add(1, Relaxed) + 1 >= STRIKES {
@@ -367,3 +367,7 @@ fn is_about_source(error: &io::Error, path: &Path) -> bool {
 
 const UDP_GRO: i32 = 104;
 const FOR_EVER: u64 = u64::MAX;
+
+#[cfg(test)]
+#[path = "udp_test.rs"]
+mod tests;

@@ -16,7 +16,7 @@
  *   website       203.0.113.0/24     2001:db8:3::/64
  *
  * The ISP answers for the website: TCP port 80 is redirected to a page of its own with status 403, port 443 is reset. Everything else it
- * carries. A second address of the LAN, .9, leaves the ISP's NAT as 192.0.2.3 instead of 192.0.2.2: a client that moves there has roamed.
+ * carries. The upper half of the LAN, from .128 on, leaves the ISP's NAT as 192.0.2.3 instead of 192.0.2.2: a client that moves there has roamed.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
@@ -31,8 +31,6 @@ import { siteReady } from './lab/website.ts'
 /** Who has which address. */
 export const addresses = {
   client: { v4: '192.168.77.2', v6: '2001:db8:1:77::2' },
-  /** Where the client goes when it roams. */
-  roamed: { v4: '192.168.77.9', v6: '2001:db8:1:77::9' },
   neighbour: { v4: '192.168.77.3', v6: '2001:db8:1:77::3' },
   gateway: { v4: '192.168.77.1', v6: '2001:db8:1:77::1' },
   /** What the world sees of the client's IPv4, at home and roamed. */
@@ -65,7 +63,7 @@ export interface Lab extends AsyncDisposable {
   readonly dns: Program
   /** A folder that every host sees under the same path. */
   readonly folder: string
-  /** Adds a computer to the client's LAN with host number `number`. */
+  /** Adds a computer to the client's LAN with host number `number`, below 128. */
   addToLan(name: string, number: number): Promise<Host>
 }
 
@@ -186,6 +184,18 @@ async function joinLan(isp: Host, computer: Host, number: number): Promise<void>
   await useResolver(computer)
 }
 
+/** Takes a computer of the LAN to host number `number`, as if it had joined another network: old addresses and routes are gone. */
+export async function roam(computer: Host, from: number, number: number): Promise<void> {
+  await computer.ip(
+    `address delete 192.168.77.${from}/24 dev eth0`,
+    `address delete 2001:db8:1:77::${from}/64 dev eth0`,
+    `address add 192.168.77.${number}/24 dev eth0`,
+    `address add 2001:db8:1:77::${number}/64 dev eth0 nodad`,
+    'route replace default via 192.168.77.1',
+    'route replace default via 2001:db8:1:77::1',
+  )
+}
+
 async function useResolver(host: Host): Promise<void> {
   // The machine's own may be a link into /run, which a host has empty.
   await host.run(['rm', '-f', '/etc/resolv.conf'])
@@ -239,7 +249,7 @@ table inet censor {
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
-    oifname "wan" ip saddr ${addresses.roamed.v4} snat ip to ${addresses.ispOther.v4}
+    oifname "wan" ip saddr 192.168.77.128/25 snat ip to ${addresses.ispOther.v4}
     oifname "wan" ip saddr 192.168.77.0/24 snat ip to ${addresses.isp.v4}
   }
 }

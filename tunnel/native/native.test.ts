@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { closeSync, readdirSync, readSync, writeSync } from 'node:fs'
+import { closeSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs'
 import { createServer, Socket } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { describe, it } from 'node:test'
@@ -21,12 +21,9 @@ holdsVectors('Rust', nativePrimitives)
 
 describe('the addon', () => {
   it('is said to be missing where it is not built', async () => {
-    const door = new URL('index.ts', import.meta.url).href
-    const script = `
-      const { nativePrimitives, useAddon } = await import('${door}')
+    const stdout = await runModule(`
       useAddon('/nowhere/culvert.node')
-      try { nativePrimitives.random(1) } catch (error) { console.log(error.name, error.code, error.message) }`
-    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script])
+      try { nativePrimitives.random(1) } catch (error) { console.log(error.name, error.code, error.message) }`)
     assert.equal(stdout, 'TunnelError no-native the native part is not built: npm run setup\n')
   })
 
@@ -175,31 +172,62 @@ describe('the data plane', () => {
     assert.deepEqual([plane.drain(10), plane.peerCounters(1 as PeerId)], [[], null])
   })
 
-  it('gives every descriptor and thread back', () => {
-    const count = () => [readdirSync('/proc/self/fd').length, readdirSync('/proc/self/task').length]
-    openOnPair({ port: 0 })[Symbol.dispose]()
-    const before = count()
-    for (let i = 0; i < 5; i++) {
-      const plane = openOnPair({ port: 0 })
-      plane.start()
-      plane[Symbol.dispose]()
-    }
-    assert.deepEqual(count(), before)
+  it('sleeps while there is nothing to do', async () => {
+    using pair = connectedPair()
+    write(pair.kernelA, ipPacket(100))
+    await read(pair.kernelB)
+    while (!pair.a.isIdle) await delay(1)
+    const before = wakes()
+    assert.equal(before.length, 6)
+    await delay(500)
+    assert.deepEqual(wakes(), before)
+  })
+
+  it('gives every descriptor and thread back', async () => {
+    const stdout = await runModule(`
+      const { readdirSync } = await import('node:fs')
+      const count = () => ['fd', 'task'].map((kind) => readdirSync('/proc/self/' + kind).length)
+      const open = () => {
+        const pair = packetPair()
+        const plane = openNativeDataplane({ tun: { fd: pair[0] }, mtu: 1420, port: 0, fwmark: 0, gso: 'auto' })
+        pair.forEach(closeSync)
+        plane.start()
+        plane[Symbol.dispose]()
+      }
+      open()
+      const before = count()
+      for (let i = 0; i < 5; i++) open()
+      console.log(before.join() === count().join())`)
+    assert.equal(stdout, 'true\n')
   })
 
   it('does not keep the process alive', async () => {
-    const door = new URL('index.ts', import.meta.url).href
-    const script = `
-      const { openNativeDataplane, packetPair } = await import('${door}')
+    const stdout = await runModule(`
       const [fd] = packetPair()
       const plane = openNativeDataplane({ tun: { fd }, mtu: 1420, port: 0, fwmark: 0, gso: 'auto' })
       plane.onWake(() => {})
       plane.start()
-      console.log('started')`
-    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], { timeout: 20_000 })
+      console.log('started')`)
     assert.equal(stdout, 'started\n')
   })
 })
+
+/** Runs code that has the door's exports in a process of its own; what it wrote. */
+async function runModule(code: string): Promise<string> {
+  const door = new URL('index.ts', import.meta.url).href
+  const names = 'nativePrimitives, openNativeDataplane, packetPair, useAddon'
+  const source = `import { closeSync } from 'node:fs'\nimport { ${names} } from '${door}'\n${code}`
+  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', source], { timeout: 20_000 })
+  return stdout
+}
+
+/** How often each worker in this process gave its processor up. */
+function wakes(): string[] {
+  return readdirSync('/proc/self/task')
+    .map((task) => readFileSync(`/proc/self/task/${task}/status`, 'utf8'))
+    .filter((status) => status.startsWith('Name:\tculvert-'))
+    .map((status) => /^voluntary_ctxt_switches:\s*(\d+)/m.exec(status)?.[1] ?? '')
+}
 
 interface Pair extends Disposable {
   readonly a: NativeDataplane

@@ -23,6 +23,18 @@ impl Path {
         }
     }
 
+    /// The same with less said about where from: first the interface is left to the kernel, then the address too. None: nothing
+    /// more is said already.
+    pub fn loosened(self) -> Option<Self> {
+        if self.source.is_some() && self.interface != 0 {
+            return Some(Self {
+                interface: 0,
+                ..self
+            });
+        }
+        self.source.map(|_| self.without_source())
+    }
+
     /// The same, with the source left to the kernel again.
     #[must_use]
     pub fn without_source(self) -> Self {

@@ -127,8 +127,8 @@ impl Plane {
             self.counters
                 .drop_many(Drop::SendFailed, count - sent.datagrams);
         }
-        if sent.bad_source {
-            target.peer.state().forget_source(&target.path);
+        if let Some(loosened) = sent.loosened {
+            target.peer.state().loosen(&target.path, loosened);
         }
         if sent.datagrams == 0 {
             return;
@@ -373,10 +373,10 @@ impl State {
         moved
     }
 
-    /// The kernel refused the source of a path.
-    fn forget_source(&mut self, of: &Path) {
-        if self.path == Some(*of) {
-            self.path = Some(of.without_source());
+    /// The kernel refused to send from where a path says, and took another.
+    fn loosen(&mut self, refused: &Path, taken: Path) {
+        if self.path == Some(*refused) {
+            self.path = Some(taken);
         }
     }
 
@@ -401,3 +401,7 @@ impl State {
         self.path.is_some() && (self.last_role != Some(Role::Responder) || silent)
     }
 }
+
+#[cfg(test)]
+#[path = "plane_test.rs"]
+mod tests;

@@ -203,13 +203,17 @@ pub fn has_ipv6() -> bool {
     std::path::Path::new("/proc/net/if_inet6").exists()
 }
 
-/// The kernel's version.
-pub fn kernel_version() -> Option<(u32, u32)> {
+/// The kernel's version, like (6, 18, 44).
+pub fn kernel_version() -> Option<(u32, u32, u32)> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let mut numbers = release
         .split(|char: char| !char.is_ascii_digit())
-        .map(|part| part.parse().ok());
-    Some((numbers.next()??, numbers.next()??))
+        .map(|part| part.parse().unwrap_or(0));
+    Some((
+        numbers.next()?,
+        numbers.next()?,
+        numbers.next().unwrap_or(0),
+    ))
 }
 
 /// An ioctl that takes a number.

@@ -55,7 +55,9 @@ impl Tun {
         let mut request = InterfaceRequest::named(name).ok_or_else(|| {
             Failure::new(Code::Fault, format!("\"{name}\" cannot name an interface"))
         })?;
-        let flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
+        // IFF_TUN_EXCL: never one that somebody else has made.
+        let flags =
+            (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL) as u16;
         [request.value[0], request.value[1]] = flags.to_ne_bytes();
         sys::interface_ioctl(&fd, TUNSETIFF, &mut request)
             .map_err(|error| refused(name, &error))?;

@@ -35,8 +35,8 @@ pub struct Sent {
     pub batched: usize,
     /// System calls.
     pub calls: usize,
-    /// The kernel refused the source address: it is to be forgotten.
-    pub bad_source: bool,
+    /// The kernel refused to send from there, and what it took instead.
+    pub loosened: Option<Path>,
 }
 
 /// One socket.
@@ -144,52 +144,60 @@ impl Socket {
     }
 
     fn send(&self, path: &Path, bytes: &[u8], stride: usize, now: Millis) -> Sent {
+        let mut sent = Sent::default();
+        let mut path = *path;
+        let mut suspicion = None;
         if bytes.len() > stride
             && self.gso.is_on(now)
             && let Ok(segment) = u16::try_from(stride)
         {
-            let datagrams = bytes.len().div_ceil(stride);
-            match self.send_patiently(path, bytes, Some(segment)) {
+            match self.send_from_anywhere(&mut path, bytes, Some(segment), &mut sent) {
                 Ok(()) => {
                     self.gso.worked();
-                    return Sent {
-                        datagrams,
-                        batched: datagrams,
-                        calls: 1,
-                        bad_source: false,
-                    };
+                    sent.datagrams = bytes.len().div_ceil(stride);
+                    sent.batched = sent.datagrams;
+                    return sent;
                 }
-                Err(error) if !self.gso.refused(&error, now) => {
-                    if !is_about_source(&error, path) {
-                        return Sent {
-                            calls: 1,
-                            ..Sent::default()
-                        };
-                    }
-                }
-                Err(_) => {}
+                Err(error) if is_about_gso(&error) => suspicion = Some(error),
+                Err(_) => return sent, // one by one would not help
             }
         }
-        self.send_singly(path, bytes, stride)
-    }
-
-    /// One call for each datagram; without the source address as soon as the kernel refuses it.
-    fn send_singly(&self, path: &Path, bytes: &[u8], stride: usize) -> Sent {
-        let mut path = *path;
-        let mut sent = Sent::default();
         for datagram in bytes.chunks(stride.max(1)) {
-            sent.calls += 1;
-            let mut outcome = self.send_patiently(&path, datagram, None);
-            if let Err(error) = &outcome
-                && is_about_source(error, &path)
-            {
-                path = path.without_source();
-                sent.bad_source = true;
-                outcome = self.send_patiently(&path, datagram, None);
-            }
+            let outcome = self.send_from_anywhere(&mut path, datagram, None, &mut sent);
             sent.datagrams += usize::from(outcome.is_ok());
         }
+        // EINVAL may have been about the source.
+        if let Some(error) = suspicion
+            && sent.loosened.is_none()
+            && sent.datagrams > 0
+        {
+            self.gso.refused(&error, now);
+        }
         sent
+    }
+
+    /// Sends, and says less about where from as long as the kernel refuses what was said.
+    fn send_from_anywhere(
+        &self,
+        path: &mut Path,
+        bytes: &[u8],
+        stride: Option<u16>,
+        sent: &mut Sent,
+    ) -> io::Result<()> {
+        loop {
+            sent.calls += 1;
+            let Err(error) = self.send_patiently(path, bytes, stride) else {
+                return Ok(());
+            };
+            let ambiguous = stride.is_some() && is_about_gso(&error);
+            match path.loosened() {
+                Some(loosened) if is_about_source(&error) && !ambiguous => {
+                    *path = loosened;
+                    sent.loosened = Some(loosened);
+                }
+                _ => return Err(error),
+            }
+        }
     }
 
     /// Waits once, and not long, for room in the socket's buffer.
@@ -226,11 +234,8 @@ struct Gso {
 
 impl Gso {
     fn new(offload: Offload) -> Self {
-        let until = if offload == Offload::Auto {
-            0
-        } else {
-            FOR_EVER
-        };
+        let usable = offload == Offload::Auto && !sys::kernel_version().is_some_and(cuts_wrong);
+        let until = if usable { 0 } else { FOR_EVER };
         Self {
             until: AtomicU64::new(until),
             strikes: AtomicU32::new(0),
@@ -247,23 +252,17 @@ impl Gso {
         }
     }
 
-    /// Whether an error means that these datagrams are to go one by one.
-    fn refused(&self, error: &io::Error, now: Millis) -> bool {
+    /// These datagrams left one by one, but not together because of `error`.
+    fn refused(&self, error: &io::Error, now: Millis) {
         const STRIKES: u32 = 8;
         const PAUSE: Millis = 60_000;
-        match error.raw_os_error() {
-            // The device that this leaves by cannot calculate checksums.
-            Some(libc::EIO) => self.until.store(now + PAUSE, Relaxed),
-            // A segment above the path's MTU, an odd driver or a source that changes: perhaps only this time.
-            Some(libc::EINVAL | libc::EMSGSIZE) => {
-                if self.strikes.fetch_add(1, Relaxed) + 1 >= STRIKES {
-                    self.strikes.store(0, Relaxed);
-                    self.until.store(now + PAUSE, Relaxed);
-                }
-            }
-            _ => return false,
+        // EIO: the device that this leaves by cannot calculate checksums. Else a segment is above the path's MTU, or a
+        // driver is odd: perhaps only this time.
+        let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
+        if error.raw_os_error() == Some(libc::EIO) || strikes >= STRIKES {
+            self.strikes.store(0, Relaxed);
+            self.until.store(now + PAUSE, Relaxed);
         }
-        true
     }
 }
 
@@ -326,8 +325,8 @@ fn set_options(fd: &OwnedFd, family: i32, offload: Offload) -> Result<bool, Fail
         );
     }
     // Before 5.12 the kernel joined what it should not have.
-    let aggregates =
-        offload == Offload::Auto && sys::kernel_version().is_some_and(|version| version >= (5, 12));
+    let aggregates = offload == Offload::Auto
+        && sys::kernel_version().is_some_and(|version| version >= (5, 12, 0));
     Ok(aggregates && sys::set_option(fd, libc::SOL_UDP, UDP_GRO, 1).is_ok())
 }
 
@@ -349,20 +348,32 @@ fn bind_failure(port: u16, error: &io::Error) -> Failure {
     }
 }
 
-/// Whether the kernel refuses the address that a path wants to send from.
-fn is_about_source(error: &io::Error, path: &Path) -> bool {
-    path.source.is_some()
-        && matches!(
-            error.raw_os_error(),
-            Some(
-                libc::EINVAL
-                    | libc::EADDRNOTAVAIL
-                    | libc::ENETUNREACH
-                    | libc::EHOSTUNREACH
-                    | libc::ENODEV
-                    | libc::ENXIO
-            )
-        )
+/// Whether an error may be about where a datagram was to leave from.
+fn is_about_source(error: &io::Error) -> bool {
+    const ERRORS: [i32; 6] = [
+        libc::EINVAL,
+        libc::EADDRNOTAVAIL,
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+        libc::ENODEV,
+        libc::ENXIO,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|error| ERRORS.contains(&error))
+}
+
+/// Whether an error may be about sending datagrams together.
+fn is_about_gso(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
+    )
+}
+
+/// Linux 7.0 to 7.1.4 write wrong headers and checksums into what UDP_SEGMENT cuts (fixed by 78effd8, 5f17ae0).
+fn cuts_wrong(kernel: (u32, u32, u32)) -> bool {
+    ((7, 0, 0)..(7, 1, 5)).contains(&kernel)
 }
 
 const UDP_GRO: i32 = 104;

@@ -1,0 +1,131 @@
+use super::*;
+use crate::datagram::AGGREGATE;
+
+fn open() -> Udp {
+    Udp::open(0, 0, Offload::Auto).unwrap()
+}
+
+fn loopback(port: u16) -> Path {
+    Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
+}
+
+/// Everything that waits for a socket: each datagram, and how many came with it.
+fn received(socket: &Socket) -> Vec<(Vec<u8>, Received)> {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; AGGREGATE];
+    while let Ok(received) = socket.receive(&mut buffer) {
+        for datagram in buffer[..received.length].chunks(received.stride) {
+            all.push((datagram.to_vec(), received));
+        }
+    }
+    all
+}
+
+#[test]
+fn datagrams_leave_and_come_together_and_stay_apart() {
+    let (a, b) = (open(), open());
+    let bytes: Vec<u8> = (0..5300).map(|at| (at / 1000) as u8).collect();
+    let sent = a.send(&loopback(b.port), &bytes, 1000, 0);
+    assert_eq!((sent.datagrams, sent.loosened), (6, None));
+    let datagrams = received(b.v4());
+    let expected: Vec<&[u8]> = bytes.chunks(1000).collect();
+    assert_eq!(
+        datagrams
+            .iter()
+            .map(|(bytes, _)| bytes.as_slice())
+            .collect::<Vec<_>>(),
+        expected
+    );
+    let (_, first) = &datagrams[0];
+    assert_eq!(first.from.remote.port(), a.port);
+    assert_eq!(first.from.source, Some(Ipv4Addr::LOCALHOST.into()));
+    assert!(!first.truncated);
+    // And back along the path that they came by.
+    assert_eq!(b.send(&first.from, b"answer", 6, 0).datagrams, 1);
+    assert_eq!(received(a.v4())[0].0, b"answer");
+}
+
+#[test]
+fn without_gso_they_leave_one_by_one() {
+    let (a, b) = (Udp::open(0, 0, Offload::Off).unwrap(), open());
+    let sent = a.send(&loopback(b.port), &[7; 2500], 1000, 0);
+    assert_eq!((sent.datagrams, sent.batched, sent.calls), (3, 0, 3));
+    assert_eq!(received(b.v4()).len(), 3);
+}
+
+#[test]
+fn a_source_that_is_not_ours_is_left_to_the_kernel() {
+    let (a, b) = (open(), open());
+    for bytes in [vec![1; 100], vec![1; 3000]] {
+        let path = Path {
+            source: Some(Ipv4Addr::new(203, 0, 113, 77).into()),
+            ..loopback(b.port)
+        };
+        let sent = a.send(&path, &bytes, 1000, 0);
+        assert_eq!(
+            (sent.datagrams, sent.loosened),
+            (bytes.len().div_ceil(1000), Some(loopback(b.port)))
+        );
+    }
+    assert_eq!(received(b.v4()).len(), 4);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let first = open();
+    let failure = Udp::open(first.port, 0, Offload::Auto).err().unwrap();
+    assert_eq!(failure.code, Code::PortTaken);
+    assert!(
+        failure
+            .message
+            .contains(&format!("UDP port {} is in use", first.port))
+    );
+}
+
+#[test]
+fn an_interface_that_does_not_lead_there_is_left_to_the_kernel_and_the_address_stays() {
+    let (a, b) = (open(), open());
+    let path = Path {
+        source: Some(Ipv4Addr::LOCALHOST.into()),
+        interface: 0x7fff_0000, // nobody's
+        ..loopback(b.port)
+    };
+    let expected = Path {
+        interface: 0,
+        ..path
+    };
+    for bytes in [vec![1; 100], vec![1; 3000]] {
+        let sent = a.send(&path, &bytes, 1000, 0);
+        assert_eq!(
+            (sent.datagrams, sent.loosened),
+            (bytes.len().div_ceil(1000), Some(expected))
+        );
+    }
+}
+
+#[test]
+fn gso_pauses_at_once_without_checksums_and_else_after_eight_refusals_in_a_row() {
+    let error = io::Error::from_raw_os_error;
+    let on = || Gso {
+        until: AtomicU64::new(0),
+        strikes: AtomicU32::new(0),
+    };
+    let gso = on();
+    gso.refused(&error(libc::EIO), 1000);
+    assert_eq!((gso.is_on(1001), gso.is_on(61_000)), (false, true));
+
+    let gso = on();
+    (0..7).for_each(|_| gso.refused(&error(libc::EINVAL), 1000));
+    gso.worked();
+    (0..7).for_each(|_| gso.refused(&error(libc::EMSGSIZE), 1000));
+    assert!(gso.is_on(1000));
+    gso.refused(&error(libc::EINVAL), 1000);
+    assert!(!gso.is_on(1000));
+    assert!(!Gso::new(Offload::Off).is_on(u64::MAX - 1));
+}
+
+#[test]
+fn kernels_that_cut_wrong_are_known() {
+    let kernels = [(6, 18, 44), (7, 0, 0), (7, 1, 4), (7, 1, 5), (7, 2, 0)];
+    assert_eq!(kernels.map(cuts_wrong), [false, true, true, false, false]);
+}

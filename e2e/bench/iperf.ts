@@ -91,6 +91,8 @@ function record(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {} // both are checked
 }
 
+/** Where iperf3 listens, on TCP for its own words and on what the test uses. */
+export const IPERF_PORT = 5201
 /** Payload of a small packet, in bytes. */
 export const SMALL_PACKET = 64
 

@@ -8,7 +8,7 @@
 import { arch, cpus, loadavg, release } from 'node:os'
 import { pause } from '../lab/program.ts'
 import type { Contender } from './contender.ts'
-import { serveIperf, SMALL_PACKET, smallPackets, tcp } from './iperf.ts'
+import { IPERF_PORT, serveIperf, SMALL_PACKET, smallPackets, tcp } from './iperf.ts'
 import { metrics, type MetricId, type Sample } from './metric.ts'
 import { openPair, type OpenTunnel, type Pair } from './pair.ts'
 import { ping } from './ping.ts'
@@ -231,8 +231,8 @@ const IDLE = 2
 const HALF_A_SECOND = 500
 
 /**
- * The first 64 kB go through: among them are the datagrams with which iperf3 opens and closes the test. 72 is the length that UDP
- * gives a small packet.
+ * The first 64 kB go through: among them is the datagram with which iperf3 opens the test. Not by the length of a
+ * packet: a super-packet has another.
  */
 const dropSmallPackets = `
 table inet flood
@@ -240,7 +240,7 @@ delete table inet flood
 table inet flood {
   chain arriving {
     type filter hook prerouting priority raw; policy accept;
-    udp length ${SMALL_PACKET + 8} quota over 64 kbytes drop
+    udp dport ${IPERF_PORT} quota over 64 kbytes drop
   }
 }
 `

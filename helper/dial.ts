@@ -148,12 +148,15 @@ class DialledLink implements Link {
     }
     signal.throwIfAborted()
     progress('handshake', outside)
+    // An abort that has been is not told again to those who listen from now on.
+    signal.throwIfAborted()
     return this.#shakeHands(open, primary, endpoints, endpoint, signal)
   }
 
   watch(signal: AbortSignal): Promise<Lost> {
     const open = this.#open
     if (open === null) return Promise.resolve(lost('tunnel-failed', 'the tunnel is not open'))
+    if (signal.aborted) return Promise.reject(signal.reason as Error) // always an AbortError here
     return new Promise((resolve, reject) => {
       let liveness = firstLook(sampleOf(open))
       const finish = (settle: () => void) => {

@@ -330,12 +330,17 @@ function refuseUnavailable(settings: Settings, where: string): void {
   for (const key of Object.keys(availableSettings) as (keyof Settings)[]) {
     const available: readonly unknown[] | null = availableSettings[key]
     if (available === null || available.includes(settings[key])) continue
-    const words = available.map(String).join(' or ')
+    const words = available.map(wordOf).join(' or ')
     throw new HelperError(
       'not-available',
-      `${where}${key} cannot be "${settings[key]}": this version does not carry that out yet, only ${words}`,
+      `${where}${key} cannot be ${wordOf(settings[key])}: this version does not carry that out yet, only ${words}`,
     )
   }
+}
+
+/** A value in the word that the command line takes. */
+function wordOf(value: unknown): string {
+  return typeof value === 'boolean' ? (value ? '"on"' : '"off"') : `"${String(value)}"`
 }
 
 function document(fields: object): string {

@@ -123,7 +123,8 @@ export class Supervisor implements AsyncDisposable {
     // While disconnecting, the profile that is being left.
     if (named !== null && state.tag !== 'disconnecting') this.#profile = store.profile(named)?.profile ?? null
     if (state.tag !== before.tag) log.info({ state: state.tag, event: event.tag }, 'state')
-    if (state.tag === 'connecting' || state.tag === 'disconnecting') this.#publish()
+    const isWork = state.tag === 'connecting' || state.tag === 'disconnecting'
+    if (isWork) this.#publish()
     let refused: string | null = null
     try {
       await host.apply(plan(state, this.#profile, this.#outside))
@@ -141,7 +142,7 @@ export class Supervisor implements AsyncDisposable {
       this.#profile = null
       this.#outside = openPlan.outside
     }
-    this.#publish()
+    if (!isWork) this.#publish()
     if (effect !== null) this.#begin(effect)
   }
 

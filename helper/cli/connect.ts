@@ -11,10 +11,12 @@ import { causeWords } from './words.ts'
  * @param wait seconds until it has to be connected; null: not waited for.
  */
 export async function connect(client: HelperClient, name: string | null, wait: number | null): Promise<void> {
-  const asked = name === null ? null : (await profileNamed(client, name)).id
+  const profiles = await client.call('profiles.list', {})
+  const asked = name === null ? null : profileNamed(profiles, name).id
   using states = follow(client)
   const { profile } = await client.call('tunnel.connect', { profile: asked })
-  const shown = (await client.call('profiles.list', {})).find(({ id }) => id === profile)?.name ?? profile
+  states.forget()
+  const shown = profiles.find(({ id }) => id === profile)?.name ?? profile
   if (wait === null) return console.log(`connecting with "${shown}": culvert status`)
   await states.until(wait, `not connected with "${shown}" after ${wait} s`, (snapshot, when) =>
     connectVerdict(snapshot, when, profile, shown),
@@ -26,6 +28,7 @@ export async function connect(client: HelperClient, name: string | null, wait: n
 export async function disconnect(client: HelperClient, wait: number | null): Promise<void> {
   using states = follow(client)
   await client.call('tunnel.disconnect', {})
+  states.forget()
   if (wait === null) return console.log('disconnecting: culvert status')
   await states.until(wait, `not disconnected after ${wait} s`, (snapshot, when) => {
     const state = stateOf(snapshot)
@@ -68,6 +71,8 @@ function connectVerdict(snapshot: Snapshot, when: When, profile: ProfileId, show
 }
 
 interface Following extends Disposable {
+  /** Forgets the states so far: they are from before the wish. */
+  forget(): void
   /** Resolves at `done`. @throws HelperError at `failed`, when the time is over, or when the helper goes. */
   until(seconds: number, late: string, judge: (snapshot: Snapshot, when: When) => Verdict): Promise<void>
 }
@@ -81,9 +86,10 @@ function follow(client: HelperClient): Following {
     wake()
   })
   return {
-    async until(seconds, late, judge) {
-      // Whatever came before the wish was accepted is from before.
+    forget() {
       seen.length = 0
+    },
+    async until(seconds, late, judge) {
       const outcome = Promise.withResolvers<void>()
       let because: string | null = null
       const settle = (verdict: Verdict) => {
@@ -94,18 +100,18 @@ function follow(client: HelperClient): Following {
       wake = () => {
         for (const snapshot of seen.splice(0)) settle(judge(snapshot, 'after'))
       }
+      wake()
       const timer = setTimeout(() => {
         const why = because === null ? '' : `: ${because}`
         outcome.reject(new HelperError('failed', `${late}${why}`))
       }, seconds * 1000)
       try {
-        settle(judge(await client.call('state', {}), 'before'))
-        await Promise.race([
-          outcome.promise,
-          client.closed.then((reason) => {
-            throw new HelperError('gone', reason)
-          }),
-        ])
+        // All at once: whichever ends it may come first.
+        const first = client.call('state', {}).then((snapshot) => settle(judge(snapshot, 'before')))
+        const gone = client.closed.then((reason) => {
+          throw new HelperError('gone', reason)
+        })
+        await Promise.race([outcome.promise, first.then(() => outcome.promise), gone])
       } finally {
         clearTimeout(timer)
         wake = () => {}

@@ -60,20 +60,19 @@ export async function listProfiles(client: HelperClient, { json }: { readonly js
 }
 
 export async function renameProfile(client: HelperClient, name: string, to: string): Promise<void> {
-  const { id } = await profileNamed(client, name)
+  const { id } = profileNamed(await client.call('profiles.list', {}), name)
   const renamed = await client.call('profiles.rename', { id, name: to })
   console.log(`renamed "${name}" to "${renamed.name}"`)
 }
 
 export async function removeProfile(client: HelperClient, name: string): Promise<void> {
-  const { id } = await profileNamed(client, name)
+  const { id } = profileNamed(await client.call('profiles.list', {}), name)
   await client.call('profiles.remove', { id })
   console.log(`removed "${name}"`)
 }
 
-/** The caller's profile of that name. @throws HelperError `unknown-profile` listing those that there are. */
-export async function profileNamed(client: HelperClient, name: string): Promise<Profile> {
-  const profiles = await client.call('profiles.list', {})
+/** The profile of that name among the caller's. @throws HelperError `unknown-profile` listing those that there are. */
+export function profileNamed(profiles: readonly Profile[], name: string): Profile {
   // One's own come first, so that somebody else's shared profile cannot take the place of one's own.
   const found = profiles.find((profile) => profile.name === name)
   if (found !== undefined) return found

@@ -33,7 +33,9 @@ async function changeOf(client: HelperClient, key: keyof Settings, value: string
       if (value !== 'on' && value !== 'off') throw new UsageError('allowLan is "on" or "off"')
       return { allowLan: value === 'on' }
     case 'autoConnect':
-      return { autoConnect: value === 'off' ? null : (await profileNamed(client, value)).id }
+      return {
+        autoConnect: value === 'off' ? null : profileNamed(await client.call('profiles.list', {}), value).id,
+      }
     case 'killSwitch':
     case 'carrier': {
       const parsed = settingsChangeShape.safeParse({ [key]: value })

@@ -35,11 +35,11 @@ wanted() {
     setup) printf '%s\n' iproute2 nftables ;;
     test | demo | bench)
       # The lab: hosts in network namespaces, their resolvers in roots of their own, real programs as users.
-      printf '%s\n' iproute2 nftables debootstrap iputils-ping curl tcpdump
+      printf '%s\n' iproute2 nftables procps debootstrap iputils-ping curl tcpdump
       ;;
   esac
   case $MODE in
-    test | bench) printf '%s\n' iperf3 openssl ;;
+    test | bench) printf '%s\n' iperf3 openssl ethtool ;;
   esac
   [ "$MODE" != bench ] || printf '%s\n' openvpn
 }
@@ -67,7 +67,7 @@ packages() {
     echo 'setup: apt-get update failed; trying with the lists that are here' >&2
   # Which alternatives exist is known only now, with fresh lists.
   # shellcheck disable=SC2046  # one word a package
-  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(choose "$missing") </dev/null >&2 ||
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends $(choose "$missing") </dev/null >&2 ||
     fail 1 "setup: apt-get could not install: $(choose "$missing")"
 }
 

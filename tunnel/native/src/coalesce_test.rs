@@ -1,4 +1,5 @@
 use super::*;
+use crate::flow::TUNNEL_PORTS;
 use crate::fuzz::Random;
 use crate::packets::{self, Shape};
 use crate::segment::Segments;

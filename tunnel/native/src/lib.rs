@@ -18,7 +18,9 @@ pub mod datagram;
 pub mod deadlines;
 pub mod events;
 pub mod failure;
+pub mod flow;
 pub mod gate;
+pub mod gso;
 pub mod inbound;
 pub mod index;
 pub mod keypair;
@@ -50,3 +52,5 @@ mod packets;
 mod node;
 #[cfg(not(test))]
 mod node_primitives;
+#[cfg(not(test))]
+mod node_value;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Millis;
 use crate::deadlines::{Deadlines, JITTER};
-use crate::keypair::{Keypair, Role};
+use crate::keypair::{Keypair, REJECT_AFTER_TIME, Role};
 use crate::path::Path;
 use crate::sessions::Sessions;
 
@@ -116,5 +116,43 @@ impl State {
             usize::from(self.staged.len() >= MOST_STAGED && self.staged.pop_front().is_some());
         self.staged.push_back(packet);
         dropped
+    }
+
+    /// Moves the path to where an authentic datagram came from, unless it is pinned; whether the remote is another now.
+    pub fn follow(&mut self, from: Path) -> bool {
+        let moved = self.path.is_none_or(|path| path.remote != from.remote);
+        if moved && self.pinned {
+            return false;
+        }
+        self.path = Some(from);
+        moved
+    }
+
+    /// The kernel refused to send from where a path says, and took another.
+    pub fn loosen(&mut self, refused: &Path, taken: Path) {
+        if self.path == Some(*refused) {
+            self.path = Some(taken);
+        }
+    }
+
+    /// Whether something came in the last minute of a session that we began; true once.
+    pub fn is_in_last_minute(&mut self, now: Millis) -> bool {
+        let Some(keypair) = self.sessions.current() else {
+            return false;
+        };
+        if !keypair.is_in_its_last_minute(now) || self.last_minute_told == Some(keypair.index) {
+            return false;
+        }
+        self.last_minute_told = Some(keypair.index);
+        true
+    }
+
+    /// Whether a persistent keepalive that found no session is to begin one. Where the peer began the last, it will begin the
+    /// next too, as long as it is alive: otherwise both ends would fight over every renewal.
+    pub fn should_begin(&self, now: Millis) -> bool {
+        let silent = self
+            .received_at
+            .is_none_or(|at| now.saturating_sub(at) >= REJECT_AFTER_TIME);
+        self.path.is_some() && (self.last_role != Some(Role::Responder) || silent)
     }
 }

@@ -3,6 +3,7 @@ use crate::allowed_ips::Prefix;
 use crate::control::SessionKeys;
 use crate::fuzz::Random;
 use crate::gate::Settings;
+use crate::keypair::Role;
 use crate::packet::Address;
 use crate::packets::Shape;
 use crate::primitives::KEY;

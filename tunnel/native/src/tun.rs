@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::AtomicU32;
 
 use crate::checksum::{Sum, pseudo_header};
-use crate::coalesce::Joins;
 use crate::failure::{Code, Failure};
+use crate::flow::Joins;
 use crate::segment::TCP;
 use crate::sys::{self, InterfaceRequest};
 use crate::vnet::{Gso, VNET, VnetHeader};

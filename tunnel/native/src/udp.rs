@@ -3,12 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::datagram::{self, Received};
 use crate::failure::{Code, Failure};
+use crate::gso::{Gso, is_about_gso};
 use crate::path::Path;
 use crate::sys;
 use crate::tun::Offload;
@@ -224,48 +224,6 @@ impl AsFd for Socket {
     }
 }
 
-/// Whether UDP_SEGMENT is used on a socket, learned from what the kernel refuses.
-struct Gso {
-    /// Off until then.
-    until: AtomicU64,
-    /// Refusals since the last time that it worked.
-    strikes: AtomicU32,
-}
-
-impl Gso {
-    fn new(offload: Offload) -> Self {
-        let usable = offload == Offload::Auto && !sys::kernel_version().is_some_and(cuts_wrong);
-        let until = if usable { 0 } else { FOR_EVER };
-        Self {
-            until: AtomicU64::new(until),
-            strikes: AtomicU32::new(0),
-        }
-    }
-
-    fn is_on(&self, now: Millis) -> bool {
-        now >= self.until.load(Relaxed)
-    }
-
-    fn worked(&self) {
-        if self.strikes.load(Relaxed) != 0 {
-            self.strikes.store(0, Relaxed);
-        }
-    }
-
-    /// These datagrams left one by one, but not together because of `error`.
-    fn refused(&self, error: &io::Error, now: Millis) {
-        const STRIKES: u32 = 8;
-        const PAUSE: Millis = 60_000;
-        // EIO: the device that this leaves by cannot calculate checksums. Else a segment is above the path's MTU, or a
-        // driver is odd: perhaps only this time.
-        let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
-        if error.raw_os_error() == Some(libc::EIO) || strikes >= STRIKES {
-            self.strikes.store(0, Relaxed);
-            self.until.store(now + PAUSE, Relaxed);
-        }
-    }
-}
-
 /// A socket that carries a mark before anything else is done with it.
 pub fn marked(family: i32, kind: i32, fwmark: u32) -> Result<OwnedFd, Failure> {
     let fd = sys::socket(family, kind, 0).map_err(|error| Failure::call("a socket", &error))?;
@@ -363,21 +321,7 @@ fn is_about_source(error: &io::Error) -> bool {
         .is_some_and(|error| ERRORS.contains(&error))
 }
 
-/// Whether an error may be about sending datagrams together.
-fn is_about_gso(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
-    )
-}
-
-/// Linux 7.0 to 7.1.4 write wrong headers and checksums into what UDP_SEGMENT cuts (fixed by 78effd8, 5f17ae0).
-fn cuts_wrong(kernel: (u32, u32, u32)) -> bool {
-    ((7, 0, 0)..(7, 1, 5)).contains(&kernel)
-}
-
 const UDP_GRO: i32 = 104;
-const FOR_EVER: u64 = u64::MAX;
 
 #[cfg(test)]
 #[path = "udp_test.rs"]

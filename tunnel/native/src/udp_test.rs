@@ -102,30 +102,3 @@ fn an_interface_that_does_not_lead_there_is_left_to_the_kernel_and_the_address_s
         );
     }
 }
-
-#[test]
-fn gso_pauses_at_once_without_checksums_and_else_after_eight_refusals_in_a_row() {
-    let error = io::Error::from_raw_os_error;
-    let on = || Gso {
-        until: AtomicU64::new(0),
-        strikes: AtomicU32::new(0),
-    };
-    let gso = on();
-    gso.refused(&error(libc::EIO), 1000);
-    assert_eq!((gso.is_on(1001), gso.is_on(61_000)), (false, true));
-
-    let gso = on();
-    (0..7).for_each(|_| gso.refused(&error(libc::EINVAL), 1000));
-    gso.worked();
-    (0..7).for_each(|_| gso.refused(&error(libc::EMSGSIZE), 1000));
-    assert!(gso.is_on(1000));
-    gso.refused(&error(libc::EINVAL), 1000);
-    assert!(!gso.is_on(1000));
-    assert!(!Gso::new(Offload::Off).is_on(u64::MAX - 1));
-}
-
-#[test]
-fn kernels_that_cut_wrong_are_known() {
-    let kernels = [(6, 18, 44), (7, 0, 0), (7, 1, 4), (7, 1, 5), (7, 2, 0)];
-    assert_eq!(kernels.map(cuts_wrong), [false, true, true, false, false]);
-}

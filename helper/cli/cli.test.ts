@@ -31,8 +31,13 @@ interface Outcome {
   readonly err: string
 }
 
-/** Runs the command as a person would. */
-function run(helper: Pick<TestHelper, 'socket'>, args: readonly string[], input = ''): Promise<Outcome> {
+/** Runs the command as a person would. `heard` is called at everything that it says. */
+function run(
+  helper: Pick<TestHelper, 'socket'>,
+  args: readonly string[],
+  input = '',
+  heard: () => void = () => {},
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(culvert, args, {
       // Seventy starts of the same program: the cache halves each.
@@ -41,6 +46,7 @@ function run(helper: Pick<TestHelper, 'socket'>, args: readonly string[], input 
     let [out, err] = ['', '']
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
     child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text))
+    child.stdout.on('data', heard)
     child.on('error', reject)
     child.on('close', (status) => resolve({ status, out: out.trim(), err: err.trim() }))
     child.stdin.end(input)
@@ -254,7 +260,9 @@ describe('culvert', { concurrency: 2 }, () => {
   it('watches, one object a line, until the helper goes', async () => {
     await using helper = await startTestHelper()
     await run(helper, ['import', await file('home.conf', conf)])
-    const watching = run(helper, ['status', '--watch', '--json'])
+    const begun = Promise.withResolvers<void>()
+    const watching = run(helper, ['status', '--watch', '--json'], '', begun.resolve)
+    await begun.promise
     await run(helper, ['connect', '--wait', '10'])
     await helper.restart()
     const { status, out, err } = await watching

@@ -45,6 +45,9 @@ pub struct TxQueue {
 impl Tun {
     /// Makes the interface `name`.
     pub fn open(name: &str, offload: Offload) -> Result<Self, Failure> {
+        let mut request = InterfaceRequest::named(name).ok_or_else(|| {
+            Failure::new(Code::Fault, format!("\"{name}\" cannot name an interface"))
+        })?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -52,9 +55,6 @@ impl Tun {
             .open("/dev/net/tun")
             .map_err(no_device)?;
         let fd = OwnedFd::from(file);
-        let mut request = InterfaceRequest::named(name).ok_or_else(|| {
-            Failure::new(Code::Fault, format!("\"{name}\" cannot name an interface"))
-        })?;
         // IFF_TUN_EXCL: never one that somebody else has made.
         let flags =
             (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL) as u16;

@@ -27,7 +27,8 @@ export class Host implements AsyncDisposable {
     this.#holder = holder
     this.pid = pid
     this.#outer = [
-      ...`nsenter --target ${pid} --net --mount --uts --ipc --pid --`.split(' '),
+      // --root: whoever runs us may live in a chroot, and a mount namespace alone would lead out of it.
+      ...`nsenter --target ${pid} --net --mount --uts --ipc --pid --root --wd --`.split(' '),
       // When nsenter is killed the program behind it must not live on.
       ...'setpriv --pdeathsig KILL --'.split(' '),
     ]
@@ -43,6 +44,7 @@ export class Host implements AsyncDisposable {
       '--net --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation private'
     const holder = spawn('unshare', [...namespaces.split(' '), '--', 'sh', '-c', 'cat >/dev/null; exit 0'], {
       stdio: ['pipe', 'ignore', 'inherit'],
+      cwd: '/',
     })
     const pid = await eventually(`host ${name} to start`, 10_000, () => {
       if (holder.exitCode !== null) throw new Error(`unshare could not make the namespaces of host ${name}`)

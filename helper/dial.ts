@@ -86,7 +86,8 @@ interface OpenTunnel {
   readonly tunnel: Tunnel
   readonly keyed: KeyedProfile
   readonly primary: PublicKey
-  readonly mtu: number
+  /** What the plan gives the link: the way to the server may have another MTU than when it was opened. */
+  mtu: number
   /** What the data plane said when it stopped itself; null: it runs. */
   fault: string | null
   hasGivenUp: boolean
@@ -238,9 +239,12 @@ class DialledLink implements Link {
 
   /** The open tunnel, or a new one where there is none or the old one has stopped itself. */
   async #ensure(keyed: KeyedProfile, primary: PeerConfig, outside: Outside): Promise<OpenTunnel> {
-    if (this.#open !== null && this.#open.fault === null) return this.#open
-    await this.close()
     const mtu = tunnelMtu(keyed.profile, outside)
+    if (this.#open !== null && this.#open.fault === null) {
+      this.#open.mtu = mtu
+      return this.#open
+    }
+    await this.close()
     const tunnel = await this.#options.openTunnel({
       name: INTERFACE,
       mtu,

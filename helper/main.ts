@@ -22,6 +22,7 @@ async function main(argv: readonly string[]): Promise<number> {
     .option('--group <name>', 'whose members may use it', GROUP)
     .option('--verbose', 'log what happens once a handshake or connection as well')
     .allowExcessArguments(false)
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'culvert-helper: ')) })
     .exitOverride()
   try {
     command.parse(argv, { from: 'user' })
@@ -79,11 +80,16 @@ async function main(argv: readonly string[]): Promise<number> {
     stack.use(daemon)
     log.info({ signal: await stopped }, 'the helper is stopping')
   } catch (error) {
-    if (!(error instanceof HelperError) && !(error instanceof TunnelError)) throw error
+    if (!(error instanceof HelperError || error instanceof TunnelError || isSystemError(error))) throw error
     console.error(`culvert-helper: ${error.message}`)
     return 1
   }
   return 0
+}
+
+/** An error of the file system or of a socket names the call and the path, and needs no stack. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error
 }
 
 /** Resolves to the name of the signal that asks us to stop. */

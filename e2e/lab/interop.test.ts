@@ -14,7 +14,7 @@ import { peer } from '../peers.ts'
 import { makeKeys, makePresharedKey } from '../peers/uapi.ts'
 import { startWireGuard, type Kind } from '../peers/wireguard.ts'
 import { absent } from './absent.ts'
-import { capture, type Seen } from './capture.ts'
+import { capture, type Capture, type Seen } from './capture.ts'
 import { addDevice, commands, importConf, startHelper, startServer } from './culvert.ts'
 import type { Host } from './host.ts'
 import { messageKind, type MessageKind } from './wireguard-message.ts'
@@ -59,9 +59,11 @@ describe('interoperation', () => {
     async () => {
       lab = await openLab()
       await startServer(lab.server, addresses.server.v4)
+      // From before the first handshake; on the LAN, where NAT has not made everybody one.
+      const watching = await capture(lab.isp, 'br-lan', `${lab.folder}/interop.pcap`)
       for (const [name, kind, number] of clients) await beClient(name, kind, number)
       await beServer()
-      heard = await listen(SESSION_SECONDS)
+      heard = await listen(watching)
     },
     { timeout: 300_000 },
   )
@@ -165,12 +167,10 @@ describe('interoperation', () => {
     talkers.set('client', { name: 'client', host: lab.client, number: 2, targets: ['10.210.0.1', 'fd21::1'] })
   }
 
-  /** Lets everybody talk at once, and hears them on the LAN, before NAT. */
-  async function listen(seconds: number): Promise<ReadonlyMap<string, Heard>> {
-    const watching = await capture(lab.isp, 'br-lan', `${lab.folder}/interop.pcap`)
-    // The sessions of those that are up already are as old as their hosts; whose first initiation is before this one more follows all the same.
+  /** Lets everybody talk at once, for longer than a session lasts. */
+  async function listen(watching: Capture): Promise<ReadonlyMap<string, Heard>> {
     const lost = await Promise.all(
-      [...talkers.values()].map(async (talker) => [talker, await echoes(talker, seconds)] as const),
+      [...talkers.values()].map(async (talker) => [talker, await echoes(talker, SESSION_SECONDS)] as const),
     )
     const seen = await watching.seen()
     return new Map(

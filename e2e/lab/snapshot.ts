@@ -17,6 +17,14 @@ export async function snapshot(host: Host): Promise<Snapshot> {
   return Object.fromEntries(entries)
 }
 
+/** A snapshot without the lifetimes that router advertisements refresh. */
+export function timeless(snapshot: Snapshot): Snapshot {
+  const lifetimes = /(expires|valid_lft|preferred_lft) \d+sec/g
+  return Object.fromEntries(
+    Object.entries(snapshot).map(([name, text]) => [name, text.replaceAll(lifetimes, '$1')]),
+  )
+}
+
 const questions: Readonly<Record<string, readonly string[]>> = {
   links: ['ip', '-details', 'link', 'show'],
   addresses: ['ip', 'address', 'show'],

@@ -142,7 +142,8 @@ mtu = ${DEFAULTS.mtu}
 gso = "${DEFAULTS.gso}"
 
 # Clients reach the internet and nothing else: not this server, not the networks that it stands in. Networks named here
-# are open to them all the same, for example ["192.168.1.0/24"].
+# are open to them all the same, for example ["192.168.1.0/24"]. This server's own services stay closed in them; an address
+# that stands here by itself opens those that listen on it.
 allow_private = []
 
 # true: clients may reach each other.

@@ -25,7 +25,7 @@ describe('the server’s firewall', () => {
   it('opens what the config names, and nothing more: nat-open.golden.nft', () => {
     const open = natTable({
       ...policy,
-      allowPrivate: [parseCidr('192.168.1.0/24'), parseCidr('fd99::/64')],
+      allowPrivate: ['192.168.1.0/24', '192.168.2.5', 'fd99::/64', 'fd99:0:0:1::5'].map(parseCidr),
       allowClients: true,
       dns: [parseIp('10.64.0.1'), parseIp('fd12:3456:789a::1'), parseIp('1.1.1.1')],
     })
@@ -45,7 +45,8 @@ describe('a client’s packet', () => {
   const closed = `10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 100.100.100.200 127.0.0.1 169.254.169.254
     168.63.129.16 192.0.0.192 224.0.0.251 239.255.255.250 255.255.255.255 0.0.0.0 198.19.0.1
     :: ::1 fd00:ec2::254 fc00::1 fe80::1 ff02::1 fec0::1 ::ffff:10.0.0.1
-    64:ff9b::10.0.0.1 64:ff9b::169.254.169.254 64:ff9b:1::1 100::1`.split(/\s+/)
+    64:ff9b::10.0.0.1 64:ff9b::169.254.169.254 64:ff9b:1::1 100::1
+    ::10.0.0.1 2002:a00:1::1 2001:2::1 5f00::1 100:0:0:1::1`.split(/\s+/)
   for (const address of closed) {
     it(`to ${address} goes nowhere`, () => assert.equal(isPrivate(table, address), true))
   }

@@ -3,7 +3,7 @@
  *
  *   raw        who may say to be whom: from the tunnel only pool addresses, from anywhere else none of them
  *   mangle     TCP's maximum segment size fits the path, both ways
- *   input      clients may ping the server's tunnel address, and reach nothing else on this machine
+ *   input      clients may ping the server's tunnel address, and reach nothing else here but what the config names
  *   forward    clients reach the internet; not each other, not private networks; nobody begins anything towards them
  *   nat        what leaves for elsewhere carries this machine's address
  *
@@ -34,6 +34,7 @@ export interface NatPolicy {
   readonly addresses: readonly [InterfaceAddress, InterfaceAddress]
   /** The resolvers that clients are told of. Those in closed places are opened on port 53, since the config names them. */
   readonly dns: readonly IpAddress[]
+  /** Networks that are open to clients all the same. An address of this machine in one is not, unless it is named itself. */
   readonly allowPrivate: readonly Cidr[]
   readonly allowClients: boolean
 }
@@ -58,6 +59,8 @@ export function natTable(policy: NatPolicy): Table {
       prefixes('private6', 'ipv6_addr', PRIVATE_6),
       prefixes('allowed4', 'ipv4_addr', ofFamily(allowPrivate, 4)),
       prefixes('allowed6', 'ipv6_addr', ofFamily(allowPrivate, 6)),
+      prefixes('named4', 'ipv4_addr', ofFamily(allowPrivate, 4).filter(isAddress)),
+      prefixes('named6', 'ipv6_addr', ofFamily(allowPrivate, 6).filter(isAddress)),
       prefixes('resolvers4', 'ipv4_addr', ofFamily(closedDns, 4)),
       prefixes('resolvers6', 'ipv6_addr', ofFamily(closedDns, 6)),
       pings('pings4', 'ipv4_addr'),
@@ -98,7 +101,8 @@ function mangle({ interfaceName }: NatPolicy): Chain {
 
 /**
  * Pings are decided before established flows are let in: every later ping of one program belongs to an established flow.
- * A service of this machine is closed to clients at all of its addresses, its public ones too.
+ * A service of this machine is closed to clients at all of its addresses, its public ones too; what opens the network that
+ * such an address lies in does not open it.
  */
 function input({ interfaceName, pool4, pool6, addresses }: NatPolicy): Chain {
   const [own4, own6] = addresses.map(addressOf)
@@ -113,7 +117,7 @@ function input({ interfaceName, pool4, pool6, addresses }: NatPolicy): Chain {
       `${ours} icmp type echo-request ${drop('too many pings, or to another address')}`,
       `${ours} icmpv6 type echo-request ${drop('too many pings, or to another address')}`,
       `${ours} ct state established,related accept`,
-      ...allowed(ours),
+      ...allowed('named', `${ours} `),
       `${ours} ${drop('a service of this machine')}`,
       `${theirs} ip daddr ${pool4} ${drop('the pool from outside')}`,
       `${theirs} ip6 daddr ${pool6} ${drop('the pool from outside')}`,
@@ -128,9 +132,11 @@ function fromClient({ interfaceName, allowClients }: NatPolicy): Chain {
   return {
     name: 'from_client',
     rules: [
-      `ct state invalid ${drop('no connection')}`,
+      // Untracked: neighbour and multicast listener discovery (nf_conntrack_proto_icmpv6.c), and what an administrator
+      // exempted. No address of it would be translated, and it would leave as the client's own.
+      `ct state { invalid, untracked } ${drop('no connection')}`,
       `oifname "${interfaceName}" ${between}`,
-      ...allowed(),
+      ...allowed('allowed'),
       `ip daddr @private4 ${refuse('private network')}`,
       `ip6 daddr @private6 ${refuse('private network')}`,
       'counter accept comment "to the internet"',
@@ -163,11 +169,10 @@ function nat({ interfaceName, pool4, pool6 }: NatPolicy): Chain {
 }
 
 /** What the config opens. */
-function allowed(match?: string): readonly string[] {
-  const before = match === undefined ? '' : `${match} `
+function allowed(set: 'allowed' | 'named', before = ''): readonly string[] {
   return [
-    `${before}ip daddr @allowed4 accept`,
-    `${before}ip6 daddr @allowed6 accept`,
+    `${before}ip daddr @${set}4 accept`,
+    `${before}ip6 daddr @${set}6 accept`,
     `${before}ip daddr @resolvers4 meta l4proto { tcp, udp } th dport 53 accept`,
     `${before}ip6 daddr @resolvers6 meta l4proto { tcp, udp } th dport 53 accept`,
   ]
@@ -188,6 +193,11 @@ function prefixes(name: string, type: NamedSet['type'], elements: readonly strin
 /** One bucket for each client that pings; a full set lets no new one in, which only silences pings. */
 function pings(name: string, type: NamedSet['type']): NamedSet {
   return { name, type, flags: ['dynamic', 'timeout'], size: 65536, timeout: 60, elements: [] }
+}
+
+/** Whether a prefix is one address. */
+function isAddress(prefix: Cidr): boolean {
+  return prefixLengthOf(prefix) === (familyOf(prefix) === 4 ? 32 : 128)
 }
 
 function ofFamily<T extends Cidr | IpAddress>(addresses: readonly T[], family: 4 | 6): readonly T[] {
@@ -216,10 +226,13 @@ const PRIVATE_4: readonly Cidr[] = [
 ].map(parseCidr)
 
 const PRIVATE_6: readonly Cidr[] = [
-  '::/127', // unspecified and loopback
+  '::/96', // unspecified, loopback and IPv4-compatible
   '::ffff:0:0/96', // IPv4-mapped
   '64:ff9b:1::/48', // local NAT64 (RFC 8215)
-  '100::/64', // discard
+  '100::/63', // discard, and the dummy prefix (RFC 9780)
+  '2001:2::/48', // benchmarks (RFC 5180)
+  '2002::/16', // 6to4, a tunnel to any IPv4 address (RFC 3056; given up by RFC 7526)
+  '5f00::/16', // segment routing inside a network (RFC 9602)
   'fc00::/7', // unique local; fd00:ec2::254 is Amazon's metadata service
   'fe80::/10', // link-local
   'fec0::/10', // site-local

@@ -4,7 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
-import { mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { chown, mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { run } from './program.ts'
 
 /** What a root has besides Debian's minimum. One root for each set of daemons that can live together. */
@@ -23,6 +24,7 @@ export async function labRoot(packages: readonly string[]): Promise<string> {
   const folder = `${cacheFolder()}/roots`
   const finished = `${folder}/${suite}-${recipe}`
   if (existsSync(finished)) return finished
+  await makeCacheFolder()
   await mkdir(folder, { recursive: true })
   await removeUnfinished(folder)
   const building = `${finished}.building-${process.pid}`
@@ -54,6 +56,14 @@ export async function labRoot(packages: readonly string[]): Promise<string> {
 /** Where what is made once is kept: roots and peers. Under sudo it is still the caller's, told by run.ts. */
 export function cacheFolder(): string {
   return process.env['CULVERT_CACHE'] ?? `${process.env['HOME'] ?? '/root'}/.cache/culvert`
+}
+
+/** Makes the cache. Under sudo its folder is the caller's, not root's: ~/.cache is where other programs write too. */
+async function makeCacheFolder(): Promise<void> {
+  const [uid, gid] = [process.env['SUDO_UID'], process.env['SUDO_GID']].map(Number)
+  const first = await mkdir(cacheFolder(), { recursive: true })
+  if (first === undefined || !uid || !gid) return
+  for (let made = cacheFolder(); made.length >= first.length; made = dirname(made)) await chown(made, uid, gid)
 }
 
 /** The machine's own release, so that what was compiled here also runs there. */

@@ -63,7 +63,8 @@ async function makeCacheFolder(): Promise<void> {
   const [uid, gid] = [process.env['SUDO_UID'], process.env['SUDO_GID']].map(Number)
   const first = await mkdir(cacheFolder(), { recursive: true })
   if (first === undefined || !uid || !gid) return
-  for (let made = cacheFolder(); made.length >= first.length; made = dirname(made)) await chown(made, uid, gid)
+  for (let made = cacheFolder(); made.length >= first.length; made = dirname(made))
+    await chown(made, uid, gid)
 }
 
 /** The machine's own release, so that what was compiled here also runs there. */

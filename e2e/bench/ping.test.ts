@@ -3,10 +3,11 @@ import { describe, it } from 'node:test'
 import { parsePing } from './ping.ts'
 
 describe("ping's words", () => {
-  it('are read for the average, the longest and what was lost', () => {
+  it('are read for the shortest, the average, the longest and what was lost', () => {
     assert.deepEqual(
       parsePing(report('40 packets transmitted, 38 received, 5% packet loss, time 1081ms', times)),
       {
+        min: 0.046,
         average: 0.062,
         max: 0.216,
         lost: 2,
@@ -17,7 +18,12 @@ describe("ping's words", () => {
   it('are read past what it says of duplicates, errors and a pipe', () => {
     const counts =
       '40 packets transmitted, 38 received, +1 duplicates, +3 errors, 5% packet loss, time 1081ms'
-    assert.deepEqual(parsePing(report(counts, `${times}, pipe 4`)), { average: 0.062, max: 0.216, lost: 2 })
+    assert.deepEqual(parsePing(report(counts, `${times}, pipe 4`)), {
+      min: 0.046,
+      average: 0.062,
+      max: 0.216,
+      lost: 2,
+    })
   })
 
   it('without a time mean that nothing came back', () => {

@@ -3,6 +3,7 @@ import type { Host } from '../lab/host.ts'
 
 /** Round-trip times in milliseconds. */
 export interface RoundTrips {
+  readonly min: number
   readonly average: number
   readonly max: number
   /** Echoes that did not come back. */
@@ -20,11 +21,12 @@ export async function ping(host: Host, address: string, seconds: number): Promis
 /** The two last lines of iputils' ping. @throws Error when no echo came back. */
 export function parsePing(text: string): RoundTrips {
   const counts = /(\d+) packets transmitted, (\d+) received/.exec(text)
-  const times = /^rtt min\/avg\/max\/mdev = [\d.]+\/([\d.]+)\/([\d.]+)\//m.exec(text)
+  const times = /^rtt min\/avg\/max\/mdev = ([\d.]+)\/([\d.]+)\/([\d.]+)\//m.exec(text)
   if (counts === null || times === null)
     throw new Error(`no echo came back: ${text.trim().split('\n').at(-1) ?? ''}`)
   const [sent, received] = [Number(counts[1]), Number(counts[2])]
-  return { average: Number(times[1]), max: Number(times[2]), lost: sent - received }
+  const [min = NaN, average = NaN, max = NaN] = times.slice(1).map(Number)
+  return { min, average, max, lost: sent - received }
 }
 
 /** Seconds between two echoes: less than 0.2 needs root. */

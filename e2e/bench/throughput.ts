@@ -69,7 +69,7 @@ export async function measureThroughput(
         samples.get(contender)?.push(sample)
         options.onProgress(`${place}: ${glance(sample)}`)
       } catch (error) {
-        const remark = `${place}: ${firstLine(error)}`
+        const remark = `${place}: ${sentence(error)}`
         remarks.push(remark)
         options.onProgress(remark)
       }
@@ -141,6 +141,7 @@ async function measure(contender: Contender, seconds: number): Promise<Sample> {
     tcpForward: forward.result.gigabits / forward.result.seconds,
     tcpBackward: backward.result.gigabits / backward.result.seconds,
     cpuMachine: cpu('machine'),
+    rttIdleMin: idle.min,
     rttIdle: idle.average,
     rttIdleMax: idle.max,
     ...loaded,
@@ -215,8 +216,12 @@ function glance({ tcpForward = NaN, tcpBackward = NaN, cpuTunnel, smallPackets =
   return `${flows}${cpu}, ${smallPackets.toFixed(0)} thousand small packets/s`
 }
 
-function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n', 1)[0] ?? ''
+/** What went wrong, on one line. */
+function sentence(error: unknown): string {
+  const lines = (error instanceof Error ? error.message : String(error))
+    .split('\n')
+    .map((line) => line.trim())
+  return lines.filter(Boolean).join('; ')
 }
 
 /** Over one minute. */

@@ -63,6 +63,22 @@ describe('between the ISP and the server', () => {
   })
 })
 
+describe('a profile without a default route', () => {
+  it('takes its allowed IPs through the tunnel, though the LAN has a wider route, and nothing else', async () => {
+    await using t = await openTunnelled()
+    const conf = t.conf.replace(/^AllowedIPs\s*=.*$/m, `AllowedIPs = ${addresses.website.v4}/32`)
+    await importConf(t.lab.client, t.lab.folder, 'few', conf)
+    await t.lab.client.ip(`route add 203.0.0.0/8 via ${addresses.gateway.v4}`)
+    await connect(t.lab, 'few')
+    const seen = await Promise.all(families.map(({ url }) => get(t.lab.client, url)))
+    await disconnect(t.lab)
+    assert.deepEqual(seen, [
+      { status: 200, you: addresses.server.v4 },
+      { status: 403, you: null },
+    ])
+  })
+})
+
 /** The ISP's resolver asking the root, and ICMPv6 between neighbours: no traffic of the client. */
 function isNeighbourhood({ source, destination, protocol, ports, head }: Seen): boolean {
   const resolver: readonly string[] = Object.values(addresses.resolver)

@@ -101,6 +101,25 @@ describe('apply', () => {
     )
   })
 
+  it('asks the table of a profile without a default route before every route of the LAN', async () => {
+    const { kernel, host } = await machine()
+    kernel.addLink('culvert0', 1500)
+    const table = 'priority 27641 not fwmark 1668639862 lookup 1668639862'
+    const rules = async (plan: HostPlan) => {
+      await host.apply(plan)
+      return structuredClone(kernel.rules)
+    }
+    const both = await rules(full)
+    const few = { 4: ['priority 27641 lookup 100', table], 6: [] }
+    // After a profile of the other kind, again, while there is no link, and back.
+    assert.deepEqual([await rules(partial), await rules(partial)], [few, few])
+    kernel.removeLink('culvert0')
+    assert.deepEqual(await rules(partial), few)
+    kernel.addLink('culvert0', 1500)
+    const sorted = (rules: typeof both) => [rules[4].toSorted(), rules[6].toSorted()]
+    assert.deepEqual(sorted(await rules(full)), sorted(both))
+  })
+
   it('closes the firewall first and opens it last', async () => {
     const { kernel, host } = await machine()
     kernel.addLink('culvert0', 1500)

@@ -100,11 +100,13 @@ export function openHost(run: Run, journal: Journal, proc: string): Host {
       const ipv6 = families.includes(6) ? 'present' : 'absent'
       await applyLink(run, { mtu: tun.mtu, addresses, ipv6 })
     }
+    // A table that ends both families takes everything, so that the LAN has to come first.
+    const precedence = routes.some(({ to }) => to === 'unreachable') ? 'main' : 'tunnel'
     for (const { family, routes } of planned) {
       const possible = hasLink
         ? routes
         : routes.map((route): PlannedRoute => ({ ...route, to: 'unreachable' }))
-      if (routes.length > 0) await applyRoutes(run, family, possible)
+      if (routes.length > 0) await applyRoutes(run, family, possible, precedence)
       else if (hasRoutes(family)) await removeRoutes(run, family)
     }
   }

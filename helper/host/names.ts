@@ -13,8 +13,9 @@ export const FWMARK = 0x63756c76
 export const ROUTE_TABLE = FWMARK
 
 /**
- * Priorities of our two policy rules, in both families. The first lets the main table answer with anything but a default
- * route, so that the LAN stays the LAN; the second sends everything without our mark to the tunnel's table.
+ * Priorities of our two policy rules, in both families. The first, under a profile with a default route, lets the main table
+ * answer with anything but its own, so that the LAN stays the LAN; the second sends everything without our mark to the
+ * tunnel's table.
  */
 export const RULE_PRIORITIES = { main: 27_640, tunnel: 27_641 } as const
 

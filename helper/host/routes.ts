@@ -1,8 +1,11 @@
 /**
- * The tunnel's link, its route table, and the two policy rules that lead to it:
+ * The tunnel's link, its route table, and the policy rules that lead to it:
  *
  *   27640  lookup main suppress_prefixlength 0     the LAN and every other route but the default one, as before
  *   27641  not fwmark 0x63756c76 lookup 1668639862 everything that is not our own socket's, into the tunnel's table
+ *
+ * The first is there only when the table takes whatever is asked of it. One with a few prefixes comes before `main` instead,
+ * and what it does not know falls through: or a wide route of the LAN's would win over a narrower one of the tunnel's.
  *
  * Routes are there before the rules that lead to them, and go after them. What is there already is looked at, not
  * remembered, so that it may be done again at any time.
@@ -65,8 +68,16 @@ export async function downLink(run: Run): Promise<void> {
   ])
 }
 
+/** What is asked first: `main`, but for its default route, or the tunnel's table. */
+export type Precedence = 'main' | 'tunnel'
+
 /** Makes the table of a family be exactly these routes, and the rules lead to it. */
-export async function applyRoutes(run: Run, family: Family, planned: readonly PlannedRoute[]): Promise<void> {
+export async function applyRoutes(
+  run: Run,
+  family: Family,
+  planned: readonly PlannedRoute[],
+  precedence: Precedence,
+): Promise<void> {
   const present = new Set((await routes(run, family, ROUTE_TABLE)).map(routeLine))
   const wanted = new Set(planned.map(plannedLine))
   await ipBatch(
@@ -78,9 +89,14 @@ export async function applyRoutes(run: Run, family: Family, planned: readonly Pl
     family,
   )
   const known = await rules(run, family)
+  const [main, tunnel] = OUR_RULES
+  const lasting = precedence === 'main' ? [main, tunnel] : [tunnel]
   await ipBatch(
     run,
-    OUR_RULES.filter(({ matches }) => !known.some(matches)).map(({ line }) => `rule add ${line}`),
+    [
+      ...lasting.filter(({ matches }) => !known.some(matches)).map(({ line }) => `rule add ${line}`),
+      ...(precedence === 'main' ? [] : known.filter(main.matches).map(() => `rule del ${main.line}`)),
+    ],
     family,
   )
 }
@@ -123,7 +139,7 @@ function plannedLine({ destination, to }: PlannedRoute): string {
     : `${destination} dev ${INTERFACE} table ${ROUTE_TABLE}`
 }
 
-const OUR_RULES: readonly OurRule[] = [
+const OUR_RULES: readonly [main: OurRule, tunnel: OurRule] = [
   {
     line: `priority ${RULE_PRIORITIES.main} lookup main suppress_prefixlength 0`,
     matches: (rule) =>

@@ -101,6 +101,21 @@ describe('open', () => {
     )
   })
 
+  it('marks the tunnel and lets it queue what one send can carry, since programs of this machine write it', async () => {
+    const { servers, open } = dialler()
+    await open(simple)
+    const { onEvent: _, privateKey, ...options } = servers.tunnels[0]?.options ?? assert.fail()
+    assert.equal(privateKey, simple.privateKey)
+    assert.deepEqual(options, {
+      name: 'culvert0',
+      mtu: 1340,
+      port: 0,
+      fwmark: 0x63756c76,
+      gso: 'auto',
+      superPackets: 'one-send',
+    })
+  })
+
   it('tries the next address at the next attempt, in the same tunnel', async () => {
     const { servers, open } = dialler()
     servers.answering = false

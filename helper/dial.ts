@@ -252,6 +252,7 @@ class DialledLink implements Link {
       port: keyed.profile.listenPort ?? 0,
       fwmark: FWMARK,
       gso: 'auto',
+      superPackets: 'one-send', // what programs of this machine write
       onEvent: (event) => {
         if (this.#open !== open) return // of a tunnel that has been closed
         if (event.tag === 'fault') open.fault = event.message

@@ -47,7 +47,8 @@ export class MemoryTunnel implements Tunnel {
   isClosed = false
   readonly #kernel: MemoryKernel
   readonly #servers: MemoryServers
-  readonly #options: TunnelOptions
+  /** What it was opened with. */
+  readonly options: TunnelOptions
 
   constructor(kernel: MemoryKernel, servers: MemoryServers, options: TunnelOptions) {
     this.name = options.name
@@ -55,12 +56,12 @@ export class MemoryTunnel implements Tunnel {
     this.port = (options.port === 0 ? 40_000 : options.port) as Tunnel['port']
     this.#kernel = kernel
     this.#servers = servers
-    this.#options = options
+    this.options = options
   }
 
   /** The tunnel tells what happened to it. */
   tell(event: TunnelEvent): void {
-    this.#options.onEvent(event)
+    this.options.onEvent(event)
   }
 
   putPeer(peer: TunnelPeer): void {

@@ -6,9 +6,10 @@ import { after, describe, it } from 'node:test'
 import type { Run } from '@culvert/tunnel'
 import { pino } from 'pino'
 import { forwardersIn, forwardingPlan, openForwarding, restoration, type Change } from './forwarding.ts'
+import { ServerError } from './error.ts'
 import { tableName } from './nat.ts'
 import { parseRuleset } from './ruleset.ts'
-import { openSysctls, type SysctlKey } from './sysctl.ts'
+import { openSysctls, type SysctlKey, type Sysctls } from './sysctl.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'culvert-forwarding-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -106,10 +107,18 @@ describe('switching forwarding back', () => {
     [
       'leaves a value that somebody set since',
       all,
-      { ...ours, [v4]: '0' },
+      { ...ours, [v4]: '2' },
       [],
       [v6, ra],
-      [[v4, 'somebody set it to 0 since']],
+      [[v4, 'somebody set it to 2 since']],
+    ],
+    [
+      'has nothing to do where somebody switched it off already, and gives advertisements back',
+      all,
+      { ...ours, [v6]: '0' },
+      [],
+      [v4, ra],
+      [],
     ],
     ['forgets a link that is gone', all, { [v4]: '1', [v6]: '1' }, [], [v4, v6], []],
     [
@@ -147,6 +156,9 @@ describe('another user of forwarding', () => {
   const chain = (table: string, name: string, policy: string) => ({
     chain: { family: 'inet', table, name, handle: 1, type: 'filter', hook: 'forward', prio: 0, policy },
   })
+  const translating = (table: string) => ({
+    chain: { ...chain(table, 'postrouting', 'accept').chain, type: 'nat', hook: 'postrouting', prio: 100 },
+  })
   const ruleset = {
     nftables: [
       { metainfo: { version: '1.0.6' } },
@@ -156,15 +168,20 @@ describe('another user of forwarding', () => {
       chain('docker', 'FORWARD', 'accept'),
       { rule: { family: 'inet', table: 'docker', chain: 'FORWARD', handle: 2, expr: [] } },
       { rule: { family: 'inet', table: 'culvert_server', chain: 'forward', handle: 2, expr: [] } },
+      translating('culvert_server'),
+      translating('io.systemd.nat'),
+      { rule: { family: 'inet', table: 'culvert_server', chain: 'postrouting', handle: 3, expr: [] } },
+      { rule: { family: 'inet', table: 'io.systemd.nat', chain: 'postrouting', handle: 3, expr: [] } },
     ],
   }
 
-  it('is a bridge, a tunnel or a forward chain that says something', () => {
+  it('is a bridge, a tunnel, or a chain that says something of what is forwarded or translated', () => {
     assert.deepEqual(forwardersIn(JSON.stringify(links), parseRuleset(JSON.stringify(ruleset)), ours), [
       'the bridge link docker0',
       'the wireguard link wg0',
       'the chain inet router forward',
       'the chain inet docker FORWARD',
+      'the chain inet io.systemd.nat postrouting',
     ])
   })
 
@@ -205,6 +222,20 @@ describe('forwarding on a machine', () => {
       await using _ = await openForwarding(options)
     }
     assert.deepEqual(values(), { [v4]: '1', [v6]: '1', [ra]: '2' })
+  })
+
+  it('is as it was after a start that the kernel refused in the middle', async () => {
+    const { options, values } = machine({ [v4]: '0', [v6]: '0', [ra]: '1' })
+    const refusing: Sysctls = {
+      ...options.sysctls,
+      write(key, value) {
+        if (key === v6) throw new ServerError('no-privilege', `${key} is read-only here`)
+        options.sysctls.write(key, value)
+      },
+    }
+    await assert.rejects(openForwarding({ ...options, sysctls: refusing }), { code: 'no-privilege' })
+    assert.deepEqual(values(), { [v4]: '0', [v6]: '0', [ra]: '1' })
+    assert.equal(existsSync(options.journal), false)
   })
 
   it('refuses a damaged journal by name, before it changes anything', async () => {

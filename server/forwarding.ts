@@ -35,7 +35,7 @@ export interface ForwardingOptions {
 }
 
 /**
- * Switches forwarding on; disposing switches it back where that is ours to do.
+ * Switches forwarding on; disposing switches it back where that is ours to do, and so does a failure in the middle.
  * @throws ServerError `no-privilege` when the kernel refuses, `bad-state` when the journal is damaged.
  */
 export async function openForwarding(options: ForwardingOptions): Promise<AsyncDisposable> {
@@ -44,11 +44,7 @@ export async function openForwarding(options: ForwardingOptions): Promise<AsyncD
   const wanted = forwardingPlan(await linksByAdvertisement(run), (key) => sysctls.read(key))
   const changes = merge(earlier, wanted, (key) => sysctls.read(key))
   writeJournal(journal, changes)
-  for (const { key, after } of wanted) {
-    sysctls.write(key, after)
-    log.info({ setting: dotted(key), value: after }, 'kernel setting changed')
-  }
-  return {
+  const forwarding: AsyncDisposable = {
     async [Symbol.asyncDispose]() {
       const others = await otherForwarders(options)
       const { restore, kept } = restoration(changes, (key) => sysctls.read(key), others)
@@ -62,6 +58,14 @@ export async function openForwarding(options: ForwardingOptions): Promise<AsyncD
       rmSync(journal, { force: true })
     },
   }
+  await using undo = new AsyncDisposableStack()
+  undo.use(forwarding)
+  for (const { key, after } of wanted) {
+    sysctls.write(key, after)
+    log.info({ setting: dotted(key), value: after }, 'kernel setting changed')
+  }
+  undo.move()
+  return forwarding
 }
 
 /** What has to change, in this order. Pure. `before` is what is there now. */
@@ -105,9 +109,10 @@ export function restoration(
   const kept: { key: SysctlKey; reason: string }[] = []
   const order = [...changes].sort((a, b) => Number(isAcceptRa(a.key)) - Number(isAcceptRa(b.key)))
   for (const change of order) {
-    const { key, after } = change
+    const { key, before, after } = change
     const now = current(key)
     if (now === null) continue // the link is gone, and its settings with it
+    if (now === before && now !== after) continue // somebody was there before us
     const stays = (other: SysctlKey) => kept.some((change) => change.key === other)
     if (key === REDIRECTS_4 && stays(FORWARD_4)) continue
     if (now !== after) kept.push({ key, reason: `somebody set it to ${now} since` })
@@ -128,7 +133,8 @@ const linkShape = z.object({
 
 /**
  * Who else may need forwarding, from what `ip` and `nft` printed. Pure. Bridges and tunnels that are up, and forward
- * chains with a rule or a policy in them: Docker, libvirt, another VPN, a firewall of a router.
+ * chains with a rule or a policy in them: Docker, libvirt, another VPN, a firewall of a router. Also whoever translates
+ * addresses, which is all that systemd-networkd does for a container.
  * @param links of `ip -json -details link show`.
  */
 export function forwardersIn(
@@ -143,9 +149,11 @@ export function forwardersIn(
     if (FORWARDING_KINDS.has(kind) && flags?.includes('UP') === true) users.push(`the ${kind} link ${ifname}`)
   }
   for (const { family, table, name, hook, policy, rules } of ruleset) {
-    if (hook !== 'forward' || (family === ours.table.family && table === ours.table.name)) continue
+    if (family === ours.table.family && table === ours.table.name) continue
     // Debian's own /etc/nftables.conf has an empty chain that accepts: nobody's.
-    if (rules > 0 || policy !== 'accept') users.push(`the chain ${family} ${table} ${name}`)
+    const says = rules > 0 || (hook === 'forward' && policy !== 'accept')
+    if (says && (hook === 'forward' || hook === 'postrouting'))
+      users.push(`the chain ${family} ${table} ${name}`)
   }
   return users
 }

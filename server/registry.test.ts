@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -77,6 +77,13 @@ describe('the registry', () => {
     )
   })
 
+  it('is made whole or not at all', () => {
+    const path = join(folder, `${files++}.db`)
+    mkdirSync(`${path}-journal`) // in the way of SQLite's own
+    assert.throws(() => createRegistry(path))
+    assert.equal(existsSync(path), false)
+  })
+
   it('is readable by its owner only, its journals too', () => {
     const path = fresh()
     using registry = openRegistry(path)
@@ -108,6 +115,21 @@ describe('the registry', () => {
       code: 'bad-state',
       message: /not a registry of culvert-server/,
     })
+
+    const wrong = fresh()
+    {
+      using registry = openRegistry(wrong)
+      registry.addDevice({ user: 'ann', publicKey: key(1), presharedKey: null }, pool, 0)
+      using database = new DatabaseSync(wrong)
+      database.exec("UPDATE device SET address4 = '10.64.0'")
+    }
+    using registry = openRegistry(wrong)
+    for (const read of [() => registry.devices(), () => registry.device(key(1))]) {
+      assert.throws(read, {
+        code: 'bad-state',
+        message: `${wrong} is damaged: "10.64.0" is not an IPv4 or IPv6 address; restore it from a backup`,
+      })
+    }
 
     const newer = fresh()
     using future = new DatabaseSync(newer)

@@ -2,13 +2,14 @@
  * Users and their devices, in one SQLite file. It is the truth: the command line writes it, whether or not a server
  * runs, and then tells the running one which device changed.
  */
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { closeSync, existsSync, openSync, rmSync } from 'node:fs'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 import {
   formatPublicKey,
   parseIp,
   publicKeyBytes,
   Secret,
+  TunnelError,
   type IpAddress,
   type PublicKey,
 } from '@culvert/tunnel/pure'
@@ -49,13 +50,18 @@ export interface Progress {
   readonly txBytes: number
 }
 
-/** Makes an empty registry of mode 0600. @throws when the file exists already. */
+/** Makes an empty registry of mode 0600, or none. @throws when the file exists already. */
 export function createRegistry(path: string): void {
   // SQLite gives its journals the mode of the file itself.
   closeSync(openSync(path, 'wx', 0o600))
-  using database = new DatabaseSync(path)
-  database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
-  migrate(database, path)
+  try {
+    using database = new DatabaseSync(path)
+    database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
+    migrate(database, path)
+  } catch (error) {
+    rmSync(path, { force: true })
+    throw error
+  }
 }
 
 /** Opens a registry that `init` made. @throws ServerError `not-initialised` or `bad-state`. */
@@ -140,8 +146,10 @@ export class Registry implements Disposable {
 
   /** The device of that key, or null. */
   device(publicKey: PublicKey): Device | null {
-    const row = this.#one(`${SELECT_DEVICE} WHERE public_key = ?`, publicKeyBytes(publicKey))
-    return row === undefined ? null : deviceOf(row)
+    return sound(this.#path, () => {
+      const row = this.#one(`${SELECT_DEVICE} WHERE public_key = ?`, publicKeyBytes(publicKey))
+      return row === undefined ? null : deviceOf(row)
+    })
   }
 
   /** Every device, by user and address. */
@@ -246,11 +254,16 @@ function migrate(database: DatabaseSync, path: string): void {
   }
 }
 
-/** Does something with the database; what SQLite says about a damaged or busy file becomes a sentence. */
+/** Does something with the database; what SQLite or a parser says about a damaged or busy file becomes a sentence. */
 function sound<T>(path: string, body: () => T): T {
   try {
     return body()
   } catch (cause) {
+    if (cause instanceof TunnelError) {
+      throw new ServerError('bad-state', `${path} is damaged: ${cause.message}; restore it from a backup`, {
+        cause,
+      })
+    }
     const code = cause instanceof Error && 'errcode' in cause ? Number(cause.errcode) & 0xff : null
     if (code === null) throw cause
     switch (code) {

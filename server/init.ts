@@ -25,7 +25,7 @@ export interface Made {
 
 /**
  * Makes everything that a server keeps. When one part fails, what was made before it is removed again.
- * @throws ServerError `exists` naming the file, `no-privilege`, `pool-taken`.
+ * @throws ServerError `exists` naming the file, `no-privilege`, `bad-state`, `pool-taken`.
  */
 export async function initialise({ endpoint, dnsZone, webHost, paths }: InitOptions): Promise<Made> {
   const { config, privateKey, operatorKey, carrierSecret, registry } = paths
@@ -66,13 +66,20 @@ export async function initialise({ endpoint, dnsZone, webHost, paths }: InitOpti
   } catch (cause) {
     for (const path of made) rmSync(path, { force: true })
     const errno = errnoOf(cause)
-    if (errno !== 'EACCES' && errno !== 'EPERM' && errno !== 'EROFS') throw cause
+    if (errno !== 'EACCES' && errno !== 'EPERM' && errno !== 'EROFS') throw unmade(cause)
     throw new ServerError(
       'no-privilege',
       `${paths.state} and ${paths.configDirectory} may be written by root only: run this with sudo, or choose a folder of your own with --state DIR`,
       { cause },
     )
   }
+}
+
+/** What the machine says no to is for a person; the rest is a bug of ours, or has its sentence. */
+function unmade(cause: unknown): unknown {
+  if (!(cause instanceof Error) || !('syscall' in cause)) return cause
+  const sentence = `the state cannot be made (${cause.message}): free that place, or choose another with --state DIR`
+  return new ServerError('bad-state', sentence, { cause })
 }
 
 async function ownAddresses(): Promise<readonly InterfaceAddress[]> {

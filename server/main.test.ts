@@ -115,6 +115,19 @@ describe('culvert-server init', () => {
     })
   })
 
+  it('says in one sentence why a folder cannot be made', async () => {
+    const state = join(fresh(), 'file')
+    writeFileSync(state, '')
+    const { status, stderr } = await call(['init', '--endpoint', 'vpn.example.org', '--state', `${state}/x`])
+    assert.deepEqual(
+      [status, stderr],
+      [
+        1,
+        `culvert-server: the state cannot be made (ENOTDIR: not a directory, mkdir '${state}/x'): free that place, or choose another with --state DIR\n`,
+      ],
+    )
+  })
+
   it('overwrites nothing, and names the file', async () => {
     const state = fresh()
     writeFileSync(join(state, 'operator.key'), 'precious')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { request, type IncomingMessage } from 'node:http'
+import { createServer as createHttpServer, request, type IncomingMessage } from 'node:http'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
@@ -146,6 +146,13 @@ describe('the control socket', () => {
     await once(other, 'listening')
     await assert.rejects(askStatus(path), { code: 'refused', message: /gave no proper answer/ })
     other.close()
+  })
+
+  it('says so when a server of another version gives an answer of another shape', async () => {
+    const path = fresh()
+    await using other = createHttpServer((_, response) => response.end('{"version": "9"}')).listen(path)
+    await once(other, 'listening')
+    await assert.rejects(askStatus(path), { code: 'refused', message: /gave no proper answer/ })
   })
 
   it('refuses a path that is too long for a Unix socket', async () => {

@@ -83,17 +83,17 @@ export async function listenForControl(
 
 /** Asks the running server for its status. @throws ServerError `not-running`, `no-privilege`, `refused`. */
 export async function askStatus(path: string): Promise<Status> {
-  return statusShape.parse(await ask(path, 'GET', '/v1/status'))
+  return ask(path, statusShape, 'GET', '/v1/status')
 }
 
 /** Asks it to take one device over from the registry. @throws as `askStatus`. */
 export async function askRefresh(path: string, publicKey: PublicKey): Promise<RefreshAnswer> {
-  return refreshShape.parse(await ask(path, 'POST', '/v1/devices/refresh', { publicKey }))
+  return ask(path, refreshShape, 'POST', '/v1/devices/refresh', { publicKey })
 }
 
 /** Asks it to read config and registry again. @throws as `askStatus`. */
 export async function askReload(path: string): Promise<ReloadAnswer> {
-  return reloadShape.parse(await ask(path, 'POST', '/v1/reload'))
+  return ask(path, reloadShape, 'POST', '/v1/reload')
 }
 
 interface Answer {
@@ -151,14 +151,20 @@ function publicKeyIn(body: string): PublicKey {
   return parsePublicKey(data.publicKey)
 }
 
-async function ask(path: string, method: 'GET' | 'POST', url: string, body?: object): Promise<unknown> {
+async function ask<T>(
+  path: string,
+  shape: z.ZodType<T>,
+  method: 'GET' | 'POST',
+  url: string,
+  body?: object,
+): Promise<T> {
   const outgoing = request({ socketPath: path, method, path: url, timeout: TIMEOUT })
   outgoing.on('timeout', () => outgoing.destroy(new Error('no answer within 10 s')))
   outgoing.end(body === undefined ? '' : JSON.stringify(body))
   try {
     const [response] = (await once(outgoing, 'response')) as [IncomingMessage] // of node:http
     const value: unknown = JSON.parse(await text(response))
-    if (response.statusCode === 200) return value
+    if (response.statusCode === 200) return shape.parse(value)
     throw new ServerError('refused', z.object({ error: z.string() }).parse(value).error)
   } catch (cause) {
     if (cause instanceof ServerError) throw cause
@@ -178,10 +184,15 @@ function unanswered(path: string, cause: unknown): ServerError {
       cause,
     })
   }
-  const why = cause instanceof Error ? cause.message : String(cause)
+  const why = wordsOf(cause)
   return new ServerError('refused', `the server at ${path} gave no proper answer (${why}): look at its log`, {
     cause,
   })
+}
+
+function wordsOf(cause: unknown): string {
+  if (cause instanceof z.ZodError) return 'it is of another version, or no culvert-server'
+  return cause instanceof Error ? cause.message : String(cause)
 }
 
 /** sockaddr_un.sun_path, without its end. */

@@ -131,7 +131,6 @@ async function tryDataplane(): Promise<NonNullable<Facts['dataplane']>> {
     port: 0,
     fwmark: 0,
     gso: 'auto',
-    traffic: 'forwarded',
   } as const
   try {
     await using tunnel = await openTunnel({ ...options, onEvent() {} })

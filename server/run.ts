@@ -86,7 +86,7 @@ export async function runServer(options: RunOptions): Promise<void> {
     }),
   )
   const gateway = stack.use(new Gateway(tunnel, registry, log))
-  const server = new Server(options, config, tunnel, gateway)
+  const server = stack.use(new Server(options, config, tunnel, gateway))
   mkdirSync(paths.runtime, { recursive: true, mode: 0o700 })
   stack.use(await listenForControl(paths.control, server, log))
   gateway.reload() // what was added between loading and listening
@@ -108,8 +108,8 @@ export async function runServer(options: RunOptions): Promise<void> {
   await notifySystemd('STOPPING=1', log)
 }
 
-/** What the control socket and SIGHUP ask of the running server. */
-class Server {
+/** What the control socket and SIGHUP ask of the running server. Disposed before what it works on. */
+class Server implements AsyncDisposable {
   readonly #options: RunOptions
   readonly #tunnel: Tunnel
   readonly #gateway: Gateway
@@ -117,6 +117,7 @@ class Server {
   #config: Config
   /** One reload at a time. */
   #reloading: Promise<unknown> = Promise.resolve()
+  #isStopping = false
 
   constructor(options: RunOptions, config: Config, tunnel: Tunnel, gateway: Gateway) {
     this.#options = options
@@ -161,6 +162,12 @@ class Server {
     return next
   }
 
+  /** Waits for a reload that has begun, and begins no other: it would put the table back that is deleted at stop. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isStopping = true
+    await this.#reloading
+  }
+
   reloadFailed(error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error)
     this.#options.log.error({ reason }, 'not reloaded: everything stays as it was')
@@ -168,6 +175,7 @@ class Server {
 
   async #reload(): Promise<ReloadAnswer> {
     const { paths, log, logLevel } = this.#options
+    if (this.#isStopping) throw new ServerError('not-running', 'the server is stopping')
     const wanted = await readConfig(paths.config)
     const atStart = startOnlyChanges(this.#config, wanted)
     const { port, interfaceName, pool4, pool6, mtu, gso, registry } = this.#config

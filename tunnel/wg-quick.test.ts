@@ -100,6 +100,8 @@ describe('a .conf', () => {
       [`${text}[Interface]\n`, /line 17: there is a second \[Interface\] section/],
       [`${text}[Peer]\nPublicKey = ${key}`, /line 17: two \[Peer\] sections have the same PublicKey/],
       ['x'.repeat(300_000), /too large/],
+      [`${text}\u001b]0;a title\u0007 = 1\n`, /^home\.conf line 17: there is a control character$/],
+      [`${text}Pre\u009bUp = 1\n`, /^home\.conf line 17: there is a control character$/],
     ]
     for (const [source, message] of wants)
       assert.throws(() => parseWgQuick(source, 'home.conf'), { code: 'bad-format', message })

@@ -130,6 +130,9 @@ function readSections(source: string, name: string): readonly Section[] {
     const line = i + 1
     const content = (i === 0 ? raw.replace(/^\uFEFF/, '') : raw).replace(/#.*$/, '').trim()
     if (content === '') continue
+    // Keys and values stand in what we say of them, and must not speak to the terminal.
+    if (/[^\P{Cc}\t]/u.test(content))
+      throw new TunnelError('bad-format', `${name} line ${line}: there is a control character`)
     const header = /^\[(.*)\]$/.exec(content)?.[1]?.trim().toLowerCase()
     if (header === 'interface' || header === 'peer') {
       sections.push({ name: header, line, lines: [] })

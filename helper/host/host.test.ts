@@ -131,6 +131,19 @@ describe('apply', () => {
     assert.match(kernel.changes[0] ?? '', /^rule del priority 27641 not fwmark/)
   })
 
+  it('takes off addresses that share a network', async () => {
+    const { kernel, host } = await machine()
+    kernel.addLink('culvert0', 1500)
+    const addresses = ['10.0.0.2/24', '10.0.0.3/24', '10.0.0.4/24'].map(parseInterfaceAddress)
+    const tun = { mtu: 1420, addresses }
+    await host.apply({ ...full, tun })
+    await host.apply({ ...full, tun: { ...tun, addresses: addresses.slice(0, 1) } })
+    assert.deepEqual([...(kernel.links.get('culvert0')?.addresses ?? [])], ['10.0.0.2/24'])
+    await host.apply({ ...full, tun })
+    await host.apply(openPlan)
+    assert.deepEqual(kernel.links.get('culvert0')?.addresses, new Set())
+  })
+
   it('changes nothing when all is as it should be', async () => {
     const { kernel, host } = await machine()
     kernel.addLink('culvert0', 1500)

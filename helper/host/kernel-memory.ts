@@ -112,8 +112,17 @@ export class MemoryKernel {
   #address(verb: string, [address = '', , device = '']: readonly string[]): void {
     const link = this.#linkNamed(device)
     if (verb === 'add' ? link.addresses.has(address) : !link.addresses.has(address)) throw refused(address)
-    if (verb === 'add') link.addresses.add(address)
-    else link.addresses.delete(address)
+    if (verb === 'add') {
+      link.addresses.add(address)
+      return
+    }
+    const [first] = [...link.addresses].filter((other) => networkOf(other) === networkOf(address))
+    link.addresses.delete(address)
+    // The first IPv4 address of a network takes the others along (promote_secondaries=0).
+    if (first !== address || address.includes(':')) return
+    for (const other of link.addresses) {
+      if (networkOf(other) === networkOf(address)) link.addresses.delete(other)
+    }
   }
 
   #link(verb: string, [, device = '', setting = '', value = '']: readonly string[]): void {
@@ -139,6 +148,11 @@ export class MemoryKernel {
       this.routes[family].splice(0, Infinity, ...left)
     }
   }
+}
+
+/** `10.0.0./24` of 10.0.0.7/24. An address of any other length is a network by itself here. */
+function networkOf(address: string): string {
+  return address.endsWith('/24') ? address.replace(/\d+\/24$/, '/24') : address
 }
 
 function change(list: string[], verb: string, text: string, line: string): void {

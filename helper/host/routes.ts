@@ -37,7 +37,7 @@ export async function applyLink(
   const found = await link(run, INTERFACE)
   const wanted = new Set(tun.addresses)
   const lines: string[] = []
-  for (const address of found?.addresses ?? []) {
+  for (const address of found?.addresses.toReversed() ?? []) {
     if (!wanted.has(address)) lines.push(`address del ${address} dev ${INTERFACE}`)
   }
   for (const address of wanted) {
@@ -61,8 +61,9 @@ export async function downLink(run: Run): Promise<void> {
   if (found === null || (!found.up && found.addresses.length === 0)) return
   await ipBatch(run, [
     `link set dev ${INTERFACE} down`,
-    // IPv6 addresses go with the link, IPv4 ones stay.
+    // IPv6 addresses go with the link, IPv4 ones stay. The last first: the first of a network would take the others along.
     ...found.addresses
+      .toReversed()
       .filter((address) => familyOf(address) === 4)
       .map((address) => `address del ${address} dev ${INTERFACE}`),
   ])

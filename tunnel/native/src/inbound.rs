@@ -81,7 +81,10 @@ impl Inbound {
     fn receive_batch(&mut self, plane: &Plane, socket: &Socket) -> bool {
         let mut used = 0;
         let mut now = None;
-        while used + AGGREGATE <= self.buffer.len() && self.coalescer.room() >= MOST_DATAGRAMS {
+        for _ in 0..MOST_RECEIVES {
+            if used + AGGREGATE > self.buffer.len() || self.coalescer.room() < MOST_DATAGRAMS {
+                break;
+            }
             let free = self.buffer.get_mut(used..).unwrap_or_default();
             let Ok(received) = socket.receive(free) else {
                 break;
@@ -358,3 +361,10 @@ const BUFFER: usize = 2 * AGGREGATE;
 const LARGE: usize = 16 * 1024;
 /// Datagrams of one aggregate: UDP_GRO joins 64, but a forwarded super-packet may have more.
 const MOST_DATAGRAMS: usize = 128;
+/// Calls of one batch. Neither room runs out by what is dropped at once, such as datagrams without a byte: a flood of them
+/// would keep what came before it from the TUN for as long as it lasts.
+const MOST_RECEIVES: usize = 128;
+
+#[cfg(test)]
+#[path = "inbound_test.rs"]
+mod tests;

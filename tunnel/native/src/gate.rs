@@ -213,7 +213,9 @@ impl Gate {
         let Settings {
             per_second, burst, ..
         } = self.settings;
-        if now.saturating_sub(self.swept) >= SWEEP || self.rations.len() >= MOST_RATIONS {
+        let is_full = self.rations.len() >= MOST_RATIONS;
+        let pause = if is_full { SWEEP_FULL } else { SWEEP };
+        if now.saturating_sub(self.swept) >= pause {
             self.swept = now;
             // Whose bucket is full again may as well not be here.
             self.rations
@@ -274,7 +276,10 @@ const DEFAULT: Settings = Settings {
 const STICKY: Millis = 1000;
 /// COOKIE_REFRESH_TIME (paper, 6.1).
 const SECRET_LIFE: Millis = 120_000;
+/// How often the whole table is searched for rations that are full again.
 const SWEEP: Millis = 1000;
+/// The same when there is no room; not for each stranger, or a flood of them would have the worker do nothing else.
+const SWEEP_FULL: Millis = 50;
 /// Addresses with a ration that is not full (kernel: max_entries).
 const MOST_RATIONS: usize = 8192 * 8;
 

@@ -168,3 +168,25 @@ fn the_table_of_rations_is_bounded_and_forgets_who_is_full_again() {
     assert!(gate.has_ration(ip(u32::MAX), 60_000));
     assert_eq!(gate.rations.len(), 1);
 }
+
+#[test]
+fn a_full_table_of_rations_is_not_searched_for_each_stranger() {
+    let mut gate = gate(0);
+    gate.set(Settings {
+        per_second: 0.001, // nobody's is full again before long
+        silent: true,
+        ..gate.settings
+    });
+    let message = initiation(None);
+    let mut ask = |host: usize, now| {
+        let from = SocketAddr::new(std::net::Ipv4Addr::from(host as u32).into(), 9);
+        gate.initiation(&message, from, 0, now)
+    };
+    assert!((0..MOST_RATIONS).all(|host| ask(host, 0) == Verdict::Pass));
+    let start = std::time::Instant::now();
+    for host in MOST_RATIONS..MOST_RATIONS + 20_000 {
+        assert_eq!(ask(host, 1), Verdict::Drop(Drop::UnderLoad));
+    }
+    // One search takes a fraction of a millisecond, one for each stranger several seconds.
+    assert!(start.elapsed() < std::time::Duration::from_secs(1));
+}

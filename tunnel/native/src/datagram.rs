@@ -68,8 +68,6 @@ pub fn send(socket: &OwnedFd, path: &Path, bytes: &[u8], stride: Option<u16>) ->
         iov_base: bytes.as_ptr().cast_mut().cast(), // sendmsg only reads
         iov_len: bytes.len(),
     };
-    let mut message = message(&mut name, &mut iov, &mut control, CONTROL);
-    message.msg_namelen = name_length;
     let mut used = 0;
     if let Some(stride) = stride {
         used += put_control(&mut control, used, libc::SOL_UDP, UDP_SEGMENT, stride);
@@ -102,7 +100,8 @@ pub fn send(socket: &OwnedFd, path: &Path, bytes: &[u8], stride: Option<u16>) ->
         }
         None => {}
     }
-    message.msg_controllen = used as _;
+    let mut message = message(&mut name, &mut iov, &mut control, used);
+    message.msg_namelen = name_length;
     if used == 0 {
         message.msg_control = ptr::null_mut();
     }

@@ -183,6 +183,9 @@ pub fn node_event<'a>(env: &'a Env, event: Event) -> napi::Result<Option<NodeEve
         },
         Event::Roamed(peer) => {
             peer.roam_told.store(false, Ordering::Release);
+            if peer.is_removed() {
+                return Ok(None); // a last datagram may have given it a path again
+            }
             let path = peer.state().path;
             let Some(path) = path else { return Ok(None) };
             NodeEvent {

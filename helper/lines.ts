@@ -42,7 +42,8 @@ export class LineReader extends AbstractMessageReader implements MessageReader {
   readonly #socket: Socket
   readonly #limits: LineLimits
   readonly #refuse: (reason: string) => void
-  #parts: Buffer[] = []
+  /** The message that is arriving: the first `#length` bytes. One buffer: kept apart, single bytes would take 500 each. */
+  #message = Buffer.alloc(0)
   #length = 0
   #line = 0
   #allowance: number
@@ -76,8 +77,8 @@ export class LineReader extends AbstractMessageReader implements MessageReader {
       this.#keep(rest.subarray(0, end))
       rest = rest.subarray(end + 1)
       if (this.#length > this.#limits.messageBytes) break
-      const text = Buffer.concat(this.#parts).toString('utf8')
-      this.#parts = []
+      const text = this.#message.toString('utf8', 0, this.#length)
+      this.#message = Buffer.alloc(0)
       this.#length = 0
       this.#line += 1
       const message = this.#admit(text)
@@ -92,8 +93,14 @@ export class LineReader extends AbstractMessageReader implements MessageReader {
   }
 
   #keep(part: Buffer): void {
-    this.#parts.push(part)
-    this.#length += part.length
+    const length = this.#length + part.length
+    if (length > this.#message.length) {
+      const larger = Buffer.alloc(Math.max(length, 2 * this.#message.length))
+      this.#message.copy(larger, 0, 0, this.#length)
+      this.#message = larger
+    }
+    part.copy(this.#message, this.#length)
+    this.#length = length
   }
 
   #admit(text: string): Message | null {
@@ -141,10 +148,10 @@ export class LineWriter extends AbstractMessageWriter implements MessageWriter {
 
   write(message: Message): Promise<void> {
     if (this.#socket.destroyed || this.#socket.writableEnded) return Promise.resolve()
-    this.#socket.write(`${JSON.stringify(message)}\n`)
-    // Twice: a whole message may wait behind another.
-    if (this.#socket.writableLength > 2 * this.#limits.messageBytes)
+    // Judged by what waited before: a list of profiles is as long as it is.
+    if (this.#socket.writableLength > this.#limits.messageBytes)
       this.#refuse('what was sent is not being read')
+    else this.#socket.write(`${JSON.stringify(message)}\n`)
     return Promise.resolve()
   }
 

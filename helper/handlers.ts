@@ -55,7 +55,7 @@ export function createHandlers({ store, supervisor, bootId, version, now }: Hand
     'profiles.rename': ({ id, name }, caller) => store.rename(id, name, caller),
     async 'profiles.remove'({ id }, caller) {
       const { profile } = supervisor.status()
-      if (profile?.id === id) {
+      if (profile?.id === id && isVisible(profile, caller)) {
         throw new HelperError('in-use', `"${profile.name}" is in use: disconnect first`)
       }
       await store.remove(id, caller)

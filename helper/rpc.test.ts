@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { describe, it } from 'node:test'
@@ -136,7 +137,7 @@ describe('who may call', () => {
         'outline',
         foreign,
         foreign,
-        'in-use: "mine" is in use: disconnect first',
+        'unknown-profile: there is no such profile',
         'in-use: "mine" is in use: disconnect first',
       ],
     )
@@ -234,7 +235,7 @@ describe('a message', () => {
 })
 
 describe('connections', () => {
-  it('are at most 8 of one user and 64 in all, and the next hears why', async () => {
+  it('are at most 8 of one user and 64 in all but root’s, and the next hears why', async () => {
     await using helper = await startTestHelper()
     await using stack = new AsyncDisposableStack()
     const connect = async (uid: number) => stack.use(await as(helper, uid))
@@ -245,12 +246,26 @@ describe('connections', () => {
     )
     for (let i = 0; i < 56; i++) await connect(2000 + Math.floor(i / 8))
     assert.equal(
-      await refusal(connect(0)),
+      await refusal(connect(carol)),
       'gone: there are too many connections to the helper already (at most 64)',
     )
+    for (let i = 0; i < 8; i++) await connect(0)
+    assert.match(await refusal(connect(0)), /at most 8 of one user/)
     await stack.disposeAsync()
     await using again = await as(helper, alice)
     assert.equal(again.welcome.access, 'member')
+  })
+
+  it('that are refused hold nothing, though the caller does not close', async () => {
+    await using helper = await startTestHelper()
+    await using stack = new AsyncDisposableStack()
+    for (let i = 0; i < 8; i++) stack.use(await as(helper, alice))
+    const socket = createConnection({ path: helper.socket, allowHalfOpen: true })
+    await once(socket.resume(), 'end')
+    const failed = once(socket, 'error', { signal: soon() })
+    socket.write('x')
+    const [error] = (await failed) as [NodeJS.ErrnoException] // the event's one argument
+    assert.equal(error.code, 'EPIPE')
   })
 
   it('are told when the helper stops', async () => {

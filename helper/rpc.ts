@@ -99,10 +99,13 @@ export class RpcServer implements AsyncDisposable {
       return
     }
     const ofUid = this.#ofUid.get(uid) ?? 0
-    if (this.#connections.size >= MOST_CONNECTIONS || ofUid >= MOST_OF_UID) {
+    // Root has its own whatever the others hold: one user may have many uids (subuid(5)).
+    if ((this.#connections.size >= MOST_CONNECTIONS && uid !== 0) || ofUid >= MOST_OF_UID) {
       const most = ofUid >= MOST_OF_UID ? `${MOST_OF_UID} of one user` : `${MOST_CONNECTIONS}`
-      this.#options.log.warn({ uid }, 'too many connections')
+      // Anybody can bring this about as often as they like, so it neither fills the log nor keeps a descriptor.
+      this.#options.log.debug({ uid }, 'too many connections')
       closeWith(socket, `there are too many connections to the helper already (at most ${most})`)
+      socket.destroySoon()
       return
     }
     this.#connections.set(socket, null)

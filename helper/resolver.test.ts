@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { createConnection, createServer, type AddressInfo } from 'node:net'
 import { describe, it } from 'node:test'
-import { parseIp, parsePort, type IpAddress } from '@culvert/tunnel'
+import { parseIp, parsePort, TunnelError, type IpAddress } from '@culvert/tunnel'
 import dnsPacket, { type Answer, type DecodedPacket } from 'dns-packet'
 import { HelperError } from './error.ts'
 import { resolveName, type OutsideSockets, type ResolverOptions } from './resolver.ts'
@@ -156,6 +156,21 @@ describe('resolveName', () => {
       asked++ < 2 ? answer(query, [], { flags: refused }) : answer(query, records(query)),
     ]
     assert.deepEqual(await resolve(behaviour, { servers }), [v4, v6])
+  })
+
+  it('goes to the next server when the machine does not speak the family of one', async () => {
+    const servers = () => Promise.resolve([parseIp('::1'), loopback])
+    const sockets: OutsideSockets = {
+      ...plain,
+      udp: (family) => {
+        if (family === 6) throw new TunnelError('fault', 'address family not supported by protocol')
+        return plain.udp(family)
+      },
+    }
+    assert.deepEqual(await resolve((query) => [answer(query, records(query))], { servers, sockets }), [
+      v4,
+      v6,
+    ])
   })
 
   it('says that nobody answered, and who was asked', async () => {

@@ -9,7 +9,7 @@
 import { randomInt } from 'node:crypto'
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Socket as TcpSocket } from 'node:net'
-import { familyOf, isIp, parseIp, type Family, type IpAddress, type Port } from '@culvert/tunnel'
+import { familyOf, isIp, parseIp, TunnelError, type Family, type IpAddress, type Port } from '@culvert/tunnel'
 import dnsPacket, { type Answer, type DecodedPacket } from 'dns-packet'
 import { HelperError } from './error.ts'
 
@@ -95,19 +95,20 @@ async function ask(
   signal: AbortSignal,
 ): Promise<Outcome> {
   signal.throwIfAborted()
-  const patience = AbortSignal.any([signal, AbortSignal.timeout(options.patience)])
-  const answer = await askUdp(server, question, options, patience)
-  signal.throwIfAborted()
-  if (answer === null) return { tag: 'useless' }
-  if (!answer.flag_tc) return outcomeOf(answer, question)
-  const whole = await askTcp(
-    server,
-    question,
-    options,
-    AbortSignal.any([signal, AbortSignal.timeout(options.patience)]),
-  )
-  signal.throwIfAborted()
-  return whole === null ? { tag: 'useless' } : outcomeOf(whole, question)
+  const patience = () => AbortSignal.any([signal, AbortSignal.timeout(options.patience)])
+  try {
+    const answer = await askUdp(server, question, options, patience())
+    signal.throwIfAborted()
+    if (answer === null) return { tag: 'useless' }
+    if (!answer.flag_tc) return outcomeOf(answer, question)
+    const whole = await askTcp(server, question, options, patience())
+    signal.throwIfAborted()
+    return whole === null ? { tag: 'useless' } : outcomeOf(whole, question)
+  } catch (error) {
+    // No socket: the kernel does not speak that family, say. Another server may be of the other one.
+    if (error instanceof TunnelError) return { tag: 'useless' }
+    throw error
+  }
 }
 
 /** One datagram there, one back; null when none came in time. */
@@ -120,9 +121,12 @@ function askUdp(
   const id = randomInt(65_536)
   const socket = sockets.udp(familyOf(server))
   return new Promise((resolve) => {
+    let isOpen = true
     const settle = (answer: DecodedPacket | null) => {
       patience.removeEventListener('abort', giveUp)
-      socket.close()
+      // What was being sent when it closed fails once more.
+      if (isOpen) socket.close()
+      isOpen = false
       resolve(answer)
     }
     const giveUp = () => settle(null)
@@ -132,7 +136,7 @@ function askUdp(
       const answer = decode(message, id, question)
       if (answer !== null) settle(answer)
     })
-    // No route, or an ICMP error: nobody will answer.
+    // No route: nobody will answer.
     socket.on('error', giveUp)
     socket.send(encode(id, question), port, server, (error) => {
       if (error !== null) giveUp()

@@ -303,9 +303,7 @@ fn pass_handshake(
                 Verdict::Pass => Event::Initiation(bytes.to_vec(), from),
                 Verdict::Drop(reason) => return Err(reason),
                 Verdict::Answer(reply) => {
-                    if plane.send_message(&from, &reply, now) {
-                        add(&plane.counters.cookies, 1);
-                    }
+                    plane.send_cookie(&from, &reply);
                     return Err(Drop::UnderLoad);
                 }
             }

@@ -159,6 +159,20 @@ impl Plane {
         sent.datagrams > 0
     }
 
+    /// Sends a cookie to a stranger, if there is room for it now.
+    pub fn send_cookie(&self, path: &Path, reply: &[u8]) {
+        if !self.is_running() {
+            return;
+        }
+        let sent = self.udp.offer(path, reply);
+        add(&self.counters.sent.calls, sent.calls);
+        add(&self.counters.sent.datagrams, sent.datagrams);
+        add(&self.counters.cookies, sent.datagrams);
+        if sent.datagrams == 0 {
+            self.counters.drop(Drop::SendFailed);
+        }
+    }
+
     /// Seals an empty message, if a session can send; whether one could.
     pub fn send_keepalive(&self, peer: &Arc<Peer>, now: Millis) -> bool {
         let (keypair, path) = {

@@ -91,13 +91,27 @@ impl Udp {
 
     /// Sends datagrams of `stride` bytes each (the last may be shorter) along a path.
     pub fn send(&self, path: &Path, bytes: &[u8], stride: usize, now: Millis) -> Sent {
-        let socket = match path.remote {
+        let socket = self.towards(path);
+        socket.map_or_else(Sent::default, |socket| {
+            socket.send(path, bytes, stride, now)
+        })
+    }
+
+    /// Sends one datagram if there is room for it now. For what a stranger asked for: a worker does not wait on their account.
+    pub fn offer(&self, path: &Path, bytes: &[u8]) -> Sent {
+        let mut sent = Sent::default();
+        if let Some(socket) = self.towards(path) {
+            let outcome =
+                socket.send_from_anywhere(&mut { *path }, bytes, None, Duration::ZERO, &mut sent);
+            sent.datagrams = usize::from(outcome.is_ok());
+        }
+        sent
+    }
+
+    fn towards(&self, path: &Path) -> Option<&Socket> {
+        match path.remote {
             SocketAddr::V4(_) => Some(&self.v4),
             SocketAddr::V6(_) => self.v6.as_ref(),
-        };
-        match socket {
-            Some(socket) => socket.send(path, bytes, stride, now),
-            None => Sent::default(),
         }
     }
 }
@@ -151,7 +165,7 @@ impl Socket {
             && self.gso.is_on(now)
             && let Ok(segment) = u16::try_from(stride)
         {
-            match self.send_from_anywhere(&mut path, bytes, Some(segment), &mut sent) {
+            match self.send_from_anywhere(&mut path, bytes, Some(segment), PATIENCE, &mut sent) {
                 Ok(()) => {
                     self.gso.worked();
                     sent.datagrams = bytes.len().div_ceil(stride);
@@ -163,7 +177,7 @@ impl Socket {
             }
         }
         for datagram in bytes.chunks(stride.max(1)) {
-            let outcome = self.send_from_anywhere(&mut path, datagram, None, &mut sent);
+            let outcome = self.send_from_anywhere(&mut path, datagram, None, PATIENCE, &mut sent);
             sent.datagrams += usize::from(outcome.is_ok());
         }
         // EINVAL may have been about the source.
@@ -182,11 +196,12 @@ impl Socket {
         path: &mut Path,
         bytes: &[u8],
         stride: Option<u16>,
+        patience: Duration,
         sent: &mut Sent,
     ) -> io::Result<()> {
         loop {
             sent.calls += 1;
-            let Err(error) = self.send_patiently(path, bytes, stride) else {
+            let Err(error) = self.send_patiently(path, bytes, stride, patience) else {
                 return Ok(());
             };
             let ambiguous = stride.is_some() && is_about_gso(&error);
@@ -200,17 +215,23 @@ impl Socket {
         }
     }
 
-    /// Waits once, and not long, for room in the socket's buffer.
-    fn send_patiently(&self, path: &Path, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
-        const PATIENCE: Duration = Duration::from_millis(5);
+    /// Waits once for room in the socket's buffer.
+    fn send_patiently(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        stride: Option<u16>,
+        patience: Duration,
+    ) -> io::Result<()> {
         match datagram::send(&self.fd, path, bytes, stride) {
             Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR)
-                ) =>
+                if !patience.is_zero()
+                    && matches!(
+                        error.raw_os_error(),
+                        Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR)
+                    ) =>
             {
-                sys::poll([(self.fd.as_fd(), sys::WRITABLE)], Some(PATIENCE))?;
+                sys::poll([(self.fd.as_fd(), sys::WRITABLE)], Some(patience))?;
                 datagram::send(&self.fd, path, bytes, stride)
             }
             outcome => outcome,
@@ -321,6 +342,8 @@ fn is_about_source(error: &io::Error) -> bool {
         .is_some_and(|error| ERRORS.contains(&error))
 }
 
+/// How long a send waits for room in the socket's buffer.
+const PATIENCE: Duration = Duration::from_millis(5);
 const UDP_GRO: i32 = 104;
 
 #[cfg(test)]

@@ -68,6 +68,13 @@ fn a_source_that_is_not_ours_is_left_to_the_kernel() {
         );
     }
     assert_eq!(received(b.v4()).len(), 4);
+    let path = Path {
+        source: Some(Ipv4Addr::new(203, 0, 113, 77).into()),
+        ..loopback(b.port)
+    };
+    let sent = a.offer(&path, b"cookie");
+    assert_eq!((sent.datagrams, sent.calls), (1, 2));
+    assert_eq!(received(b.v4())[0].0, b"cookie");
 }
 
 #[test]

@@ -91,6 +91,13 @@ impl Batch {
         }
     }
 
+    /// Sends what nothing can be added to: the next packet would send it anyway, but is perhaps not there yet.
+    pub fn flush_full(&mut self, plane: &Plane, now: Millis) {
+        for group in self.groups.iter_mut().filter(|group| group.is_full()) {
+            group.flush(plane, now);
+        }
+    }
+
     /// The group that a datagram of `length` bytes goes into, with room for it.
     fn place(&mut self, plane: &Plane, target: &Target, length: usize, now: Millis) -> usize {
         if let Some(at) = self
@@ -133,6 +140,11 @@ impl Group {
             && self.count < MOST_SEGMENTS
             && length <= self.stride
             && self.used + length <= MOST_BYTES
+    }
+
+    /// Whether not even a datagram as long as the others would have room.
+    fn is_full(&self) -> bool {
+        self.closed || self.count >= MOST_SEGMENTS || self.used + self.stride > MOST_BYTES
     }
 
     /// Header, packet, padding, tag (paper, 5.4.6).

@@ -53,6 +53,7 @@ impl Outbound {
                     }
                     self.average.add(length);
                     self.carry(plane, length, now);
+                    self.batch.flush_full(plane, now);
                     packets += 1;
                     bytes += length;
                     if packets < BURST_PACKETS && bytes < BURST_BYTES {
@@ -67,6 +68,12 @@ impl Outbound {
                     match error.kind() {
                         io::ErrorKind::WouldBlock => park.wait([plane.tun.as_fd()])?,
                         io::ErrorKind::Interrupted => {}
+                        // A super-packet of a kind that the vnet header has no word for, by a fault of whatever driver it came
+                        // in by: the kernel has dropped it and nothing else (drivers/net/tun.c, tun_put_user).
+                        io::ErrorKind::InvalidInput => {
+                            plane.counters.drop(Drop::BadPacket);
+                            park.wait([plane.tun.as_fd()])?;
+                        }
                         _ => return Err(error),
                     }
                 }

@@ -6,6 +6,7 @@ use crate::gate::Settings;
 use crate::keypair::Role;
 use crate::packet::Address;
 use crate::packets::Shape;
+use crate::peer::Way;
 use crate::primitives::KEY;
 use crate::sys;
 use crate::tun::Offload;
@@ -221,6 +222,34 @@ fn nothing_that_the_kernel_gives_stops_it() {
     assert!(sent > 100, "{sent} packets passed");
     assert!(scene.plane.is_running());
     assert_eq!(scene.faults(), 0);
+}
+
+#[test]
+fn what_is_full_leaves_before_the_burst_ends() {
+    let scene = Scene::new(Offload::Auto);
+    let (plane, now) = (&scene.plane, scene.plane.clock.now());
+    let peer = plane.index().peer(7).cloned().unwrap();
+    let Way::Send(keypair, path) = peer.way(now) else {
+        panic!("there is a session");
+    };
+    let target = Target {
+        peer,
+        keypair,
+        path,
+    };
+    let mut batch = Batch::new(1);
+    let mut left_after = |lengths: &[usize]| {
+        for length in lengths {
+            assert!(batch.seal(plane, &target, *length, now, |_| true));
+        }
+        batch.flush_full(plane, now);
+        plane.counters.sent.datagrams.load(Ordering::Relaxed)
+    };
+    assert_eq!(left_after(&[1400, 1400]), 0);
+    assert_eq!(left_after(&[100]), 3); // nothing may follow a shorter one
+    assert_eq!(left_after(&[1420; 44]), 3);
+    assert_eq!(left_after(&[1420]), 3 + 45); // as many as one send takes
+    assert_eq!(left_after(&[10; 64]), 3 + 45 + 64);
 }
 
 fn drain(kernel: &File) {

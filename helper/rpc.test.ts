@@ -166,6 +166,7 @@ describe('a message', () => {
         await wrong({ ...draft('x'), peers }),
         await wrong({ ...draft('x'), hook: 'rm -rf /' }),
         await wrong({ ...draft('x'), name: '--json' }),
+        await wrong({ ...draft('x'), mtu: 1200, addresses: ['10.64.0.2/32', 'fd00:64::2/128'] }),
         await root.call('profiles.list', {}),
       ],
       [
@@ -173,6 +174,7 @@ describe('a message', () => {
         'bad-request: profiles.add: peers[0].publicKey: a public key is 44 characters of base64 ending in "="',
         'bad-request: profiles.add: Unrecognized key: "hook"',
         'bad-request: profiles.add: name: a name does not begin with "-"',
+        'bad-request: profiles.add: mtu: a profile with IPv6 addresses needs at least 1280, or the kernel takes IPv6 off the link',
         [],
       ],
     )

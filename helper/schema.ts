@@ -3,6 +3,7 @@
  * to check with. Text becomes a typed value here, once, or an error that names the field.
  */
 import {
+  familyOf,
   isDefaultRoute,
   parseCidr,
   parseHostName,
@@ -79,6 +80,8 @@ const secretText = parsed((text) => {
 })
 const port = z.number().transform((value, context) => attempt(context, () => parsePort(value)))
 const uid = z.int().min(0)
+/** Bytes (RFC 8200, 5). */
+const IPV6_LEAST_MTU = 1280
 const epoch = z.number().min(0)
 const count = z.number().min(0)
 
@@ -120,18 +123,29 @@ export const profileShape: z.ZodType<Profile> = z.strictObject({
 })
 
 /** A profile as it is handed in. */
-export const profileDraftShape: z.ZodType<ProfileDraft> = z.strictObject({
-  ...profileFields,
-  privateKey: secretText,
-  peers: z
-    .array(z.strictObject({ ...peerFields, presharedKey: secretText.nullable() }))
-    .min(1, 'a profile has at least one peer')
-    .max(1000)
-    .refine(
-      (peers) => new Set(peers.map((peer) => peer.publicKey)).size === peers.length,
-      'two peers have the same key',
-    ),
-})
+export const profileDraftShape: z.ZodType<ProfileDraft> = z
+  .strictObject({
+    ...profileFields,
+    privateKey: secretText,
+    peers: z
+      .array(z.strictObject({ ...peerFields, presharedKey: secretText.nullable() }))
+      .min(1, 'a profile has at least one peer')
+      .max(1000)
+      .refine(
+        (peers) => new Set(peers.map((peer) => peer.publicKey)).size === peers.length,
+        'two peers have the same key',
+      ),
+  })
+  .refine(
+    ({ mtu, addresses, peers }) =>
+      mtu === null ||
+      mtu >= IPV6_LEAST_MTU ||
+      ![...addresses, ...peers.flatMap(({ allowedIps }) => allowedIps)].some((one) => familyOf(one) === 6),
+    {
+      path: ['mtu'],
+      message: `a profile with IPv6 addresses needs at least ${IPV6_LEAST_MTU}, or the kernel takes IPv6 off the link`,
+    },
+  )
 
 /** A profile as it lies on disk, but for its version. */
 export const storedProfileShape = z.strictObject({

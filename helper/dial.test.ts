@@ -248,6 +248,30 @@ describe('watch', () => {
     })
   })
 
+  it('does not take packets to another peer for questions to this one', async (context) => {
+    const { link, servers, open } = dialler()
+    await open(
+      keyed([
+        [one, '0.0.0.0/0', 'vpn.example'],
+        [two, '10.0.0.0/8', 'vpn.example'],
+      ]),
+    )
+    context.mock.timers.enable({ apis: ['setInterval'] })
+    let now = 0
+    context.mock.method(performance, 'now', () => now)
+    const abort = new AbortController()
+    const watching = link.watch(abort.signal)
+    const [tunnel] = servers.tunnels
+    assert.ok(tunnel)
+    for (let sent = 1; sent < 10; sent++) {
+      tunnel.sentPackets = sent
+      now += 5_000
+      context.mock.timers.tick(5_000)
+    }
+    abort.abort()
+    await assert.rejects(watching, { name: 'AbortError' })
+  })
+
   it('ends when it is told to', async () => {
     const { link, open } = dialler()
     await open(simple)

@@ -160,6 +160,8 @@ class DialledLink implements Link {
     if (signal.aborted) return Promise.reject(signal.reason as Error) // always an AbortError here
     return new Promise((resolve, reject) => {
       let liveness = firstLook(sampleOf(open))
+      // Packets are counted together: of several peers nobody knows who was asked, and what is left is that one gives up.
+      const isAlone = open.keyed.profile.peers.length === 1
       const finish = (settle: () => void) => {
         clearInterval(timer)
         this.#listener = null
@@ -168,7 +170,7 @@ class DialledLink implements Link {
       }
       const aborted = () => finish(() => reject(signal.reason as Error)) // always an AbortError here
       const check = () => {
-        const loss = lossOf(open) ?? (isSilent(liveness) ? lost('no-answer', SILENT) : null)
+        const loss = lossOf(open) ?? (isAlone && isSilent(liveness) ? lost('no-answer', SILENT) : null)
         if (loss !== null) finish(() => resolve(loss))
       }
       const timer = setInterval(() => {

@@ -143,6 +143,13 @@ describe('profiles', () => {
     assert.deepEqual((await readdir(join(path, 'profiles'))).length, 4)
   })
 
+  it('that were being written when the helper was killed leave no key behind', async () => {
+    const { path } = await open()
+    await writeFile(join(path, 'profiles', '00000000000000aa.json.01234567.new'), privateKey)
+    assert.deepEqual((await open(path)).damaged, [])
+    assert.deepEqual(await readdir(join(path, 'profiles')), [])
+  })
+
   it('that are removed leave no file, and no setting that names them', async () => {
     const { path, store } = await open()
     const { id } = await store.add(draft('home'), alice)

@@ -73,6 +73,8 @@ export class Store {
     await chmod(join(directory, PROFILE_DIRECTORY), 0o700)
     const profiles = new Map<ProfileId, KeyedProfile>()
     for (const name of (await readdir(join(directory, PROFILE_DIRECTORY))).sort()) {
+      // What writeDurably had begun when the helper was killed: it may hold keys, and is nobody's.
+      if (name.endsWith('.new')) await rm(join(directory, PROFILE_DIRECTORY, name))
       if (!name.endsWith('.json')) continue
       try {
         const keyed = await readProfile(join(directory, PROFILE_DIRECTORY, name))

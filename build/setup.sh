@@ -112,7 +112,8 @@ modules() {
   if [ -x "$NODE" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$lock" ]; then return 0; fi
   command -v npm >/dev/null 2>&1 || fail 1 'setup: npm is not installed; as root: apt-get install npm'
   echo 'Installing the npm packages (npm ci)' >&2
-  # An npm older than the pinned Node says that engines do not match; every script of ours runs on the pinned one.
+  # An npm that runs on an older Node says that engines do not match, and leaves out optional packages for it; every
+  # script of ours runs on the pinned one. So package.json names what is optional elsewhere (oxlint's binding).
   (cd "$ROOT" && npm_config_loglevel=error ELECTRON_SKIP_BINARY_DOWNLOAD=1 npm ci --no-audit --no-fund) >&2 ||
     fail 1 'setup: npm ci failed; its own message is above'
   printf '%s\n' "$lock" >"$stamp"

@@ -9,8 +9,11 @@ import { snapshot, timeless } from './snapshot.ts'
 import { makeKeys } from '../peers/uapi.ts'
 
 const keys = makeKeys()
-/** Runs what follows as an ordinary user without groups. */
-const nobody = 'setpriv --reuid 65534 --regid 65534 --init-groups --'.split(' ')
+/** Runs what follows as an ordinary user without groups, who may read a checkout in somebody else's home, and no more. */
+const nobody =
+  'setpriv --reuid 65534 --regid 65534 --init-groups --inh-caps +dac_read_search --ambient-caps +dac_read_search --'.split(
+    ' ',
+  )
 const good = `[Interface]
 PrivateKey = ${keys.privateKey}
 Address = 10.0.0.2/32

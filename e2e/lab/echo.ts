@@ -27,12 +27,12 @@ async function overTcp(): Promise<boolean> {
   return digest(Buffer.concat(received)) === digest(Buffer.concat(messages))
 }
 
-/** UDP may lose a message: each is asked three times before it counts as lost. */
+/** UDP may lose a message, and the ICMP errors that find the path's MTU with it: each is asked ten times before it counts as lost. */
 async function overUdp(): Promise<boolean> {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
   for (const message of messages) {
     let back: Buffer | null = null
-    for (let attempt = 0; attempt < 3 && back === null; attempt++) {
+    for (let attempt = 0; attempt < 10 && back === null; attempt++) {
       socket.send(message, 7, address)
       const answer = once(socket, 'message', { signal: AbortSignal.timeout(1000) })
       back = await answer.then(([received]) => received as Buffer).catch(() => null)

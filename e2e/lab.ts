@@ -90,7 +90,8 @@ export async function openLab(): Promise<Lab> {
   await Promise.all([beRouter(isp), beRouter(internet)])
   // Router advertisements have to be welcome before the link is up.
   await server.sysctl({ 'net.ipv6.conf.default.accept_ra': 1 })
-  await isp.ip('link add br-lan type bridge forward_delay 0', 'link set br-lan up')
+  // With an address of its own: else it takes the lowest of its ports', and changes it under everybody when one is added.
+  await isp.ip('link add br-lan address 02:00:5e:00:53:01 type bridge forward_delay 0', 'link set br-lan up')
   const lan = (computer: Host, number: number) => joinLan(isp, computer, number)
   await lan(client, 2)
   await lan(neighbour, 3)

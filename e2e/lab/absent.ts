@@ -1,6 +1,6 @@
 import type { TestContext } from 'node:test'
 
-/** A peer is not to be had: the test is skipped by name on somebody's own machine and fails in CI, where it must be. */
+/** Something is not to be had: the test is skipped by name on somebody's own machine and fails in CI, where it must be there. */
 export function absent(test: TestContext, why: string): void {
   if (process.env['CI'] !== undefined) throw new Error(`${why}; with CI set that is a failure`)
   test.skip(why)

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { addresses, names } from '../lab.ts'
+import { absent } from './absent.ts'
 import { culvert, get } from './culvert.ts'
 import { connect, disconnect, families, openTunnelled, type Tunnelled } from './tunnelled.ts'
 import { sequenceHash } from './website.ts'
@@ -82,7 +83,11 @@ describe('through the tunnel', () => {
   after(() => t[Symbol.asyncDispose]())
 
   for (const { family, site, url, server } of families) {
-    it(`ICMP passes over IPv${family}, small and full-sized`, async () => {
+    it(`ICMP passes over IPv${family}, small and full-sized`, async (test) => {
+      // A kernel that has run out of ICMP buffers does not even answer itself: then this would say nothing of the tunnel.
+      const self = await t.lab.website.exec(['ping', '-c', '1', '-W', '2', site])
+      if (self.status !== 0)
+        return absent(test, `this kernel answers no IPv${family} echo of its own: reboot it`)
       for (const size of ['8', '1300', '4000']) {
         await t.lab.client.run(['ping', '-c', '5', '-i', '0.1', '-W', '5', '-s', size, site])
       }

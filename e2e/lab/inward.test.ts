@@ -23,7 +23,7 @@ describe('a packet that the server sends into the tunnel on its own', () => {
     // As on a computer that runs containers: otherwise the kernel itself would not pass anything on to the LAN.
     await lab.client.sysctl({ 'net.ipv4.ip_forward': 1, 'net.ipv6.conf.all.forwarding': 1 })
     await connect(lab)
-    await lab.client.run(['ping', '-c', '1', '-W', '5', INSIDE.server.v4])
+    await lab.client.run(['ping', '-c', '1', '-W', '5', INSIDE.server.v6])
 
     assert.deepEqual(await attack(lab), { client: [0, 0], neighbour: 0 })
     // The same without our table, to show that nothing else held it back.

@@ -1,11 +1,12 @@
 /** The peers themselves, in the lab: what Culvert is judged against must work before it judges. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { addresses, openLab } from '../lab.ts'
+import { addresses, openLab, startSite } from '../lab.ts'
 import { peer } from '../peers.ts'
 import { makeKeys, makePresharedKey } from '../peers/uapi.ts'
 import { startWireGuard, type Kind } from '../peers/wireguard.ts'
 import { absent } from './absent.ts'
+import { talk } from './talk.ts'
 
 for (const kind of ['wireguard-go', 'boringtun'] as const satisfies readonly Kind[]) {
   test(`${kind} reaches a wireguard-go server through the lab`, async (t) => {
@@ -42,10 +43,12 @@ for (const kind of ['wireguard-go', 'boringtun'] as const satisfies readonly Kin
       Endpoint = ${addresses.server.v4}:51820
       AllowedIPs = 10.200.0.0/24, fd20::/64`,
     )
-    await lab.client.run(['ping', '-c', '3', '-i', '0.2', '-W', '5', '10.200.0.1'])
-    await lab.client.run(['ping', '-c', '3', '-i', '0.2', '-W', '5', 'fd20::1'])
+    await startSite(lab.server, 'open')
+    for (const address of ['10.200.0.1', 'fd20::1']) {
+      assert.deepEqual(await talk(lab.client, address, 1), { sent: 10, lost: 0, which: [] })
+    }
     const [own, its] = await Promise.all([device.status(), server.status()])
-    // Six echoes of 84 and 104 bytes, each in a data message, both ways.
-    assert.ok(own.rxBytes > 500 && its.rxBytes > 500, `${own.rxBytes} and ${its.rxBytes} bytes`)
+    // Twenty messages of more than 125 bytes, sealed, both ways.
+    assert.ok(own.rxBytes > 2500 && its.rxBytes > 2500, `${own.rxBytes} and ${its.rxBytes} bytes`)
   })
 }

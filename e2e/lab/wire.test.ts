@@ -31,7 +31,7 @@ describe('between the ISP and the server', () => {
       for (const { url, site } of families) {
         await get(t.lab.client, url)
         await t.lab.client.run(['curl', '-s', '-o', '/dev/null', '-m', '60', `${url}/bytes/5000000`])
-        await t.lab.client.run(['ping', '-c', '2', '-i', '0.2', site])
+        await t.lab.client.exec(['ping', '-c', '2', '-i', '0.2', '-W', '1', site])
       }
       await disconnect(t.lab)
       const seen = (await watching.seen()).filter((packet) => !isNeighbourhood(packet))

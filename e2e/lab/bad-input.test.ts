@@ -147,6 +147,28 @@ describe('culvert, given something wrong,', () => {
     assert.doesNotMatch(listed.stdout, /good/, "root's profile stays root's")
   })
 
+  for (const [what, message] of [
+    ['half a message', '{"jsonrpc": "2.0", "id"\n'],
+    ['no JSON at all', 'hello\n'],
+    ['bytes that are no text', '\x00\x01\x02\ufffe\n'],
+    ['a message of two mebibytes', `"${'x'.repeat(2 ** 21)}"\n`],
+    ['a method that there is none of', '{"jsonrpc":"2.0","id":1,"method":"frobnicate","params":{}}\n'],
+    [
+      'parameters of the wrong shape',
+      '{"jsonrpc":"2.0","id":1,"method":"tunnel.connect","params":{"profile":7}}\n',
+    ],
+  ] as const) {
+    it(`has its helper answer ${what} or hang up, and serve the others`, async () => {
+      const { status, stdout, stderr } = await lab.client.exec([process.execPath, '-e', SEND], {
+        input: message,
+      })
+      assert.equal(status, 0, stderr)
+      assert.match(stdout, /error|closed/)
+      assert.equal((await culvert(lab.client, ['status'])).status, 0)
+      assert.ok(helper.running)
+    })
+  }
+
   it('says what to do when no helper runs, and when the helper is not root', async () => {
     await helper.stop()
     for (const command of ['status', 'list', 'connect']) {
@@ -278,3 +300,12 @@ function mustBePlain({ stderr }: Ended): void {
 }
 
 const BIND = `require('node:dgram').createSocket('udp4').bind(51820, () => console.log('bound'))`
+
+/** Sends its standard input to the helper; prints what comes back, or that it was hung up on. */
+const SEND = `
+  const socket = require('node:net').connect('/run/culvert/helper.sock')
+  const done = (words) => { process.stdout.write(words); process.exit(0) }
+  socket.on('data', (data) => { if (/error/.test(data)) done(String(data)) })
+  socket.on('close', () => done('closed')).on('error', () => done('closed'))
+  process.stdin.pipe(socket, { end: false })
+  setTimeout(() => process.exit(1), 10000)`

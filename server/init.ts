@@ -1,6 +1,7 @@
 /** `culvert-server init`: keys, an empty registry and a commented config, or nothing at all. */
 import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { links, run } from '@culvert/tunnel'
 import type { Endpoint, InterfaceAddress, PublicKey } from '@culvert/tunnel/pure'
 import { formatConfig } from './config.ts'
@@ -50,8 +51,8 @@ export async function initialise({ endpoint, dnsZone, webHost, paths }: InitOpti
     made.push(path)
   }
   try {
-    mkdirSync(paths.state, { recursive: true, mode: 0o700 })
-    mkdirSync(paths.configDirectory, { recursive: true, mode: 0o755 })
+    makeDirectory(paths.state, 0o700)
+    makeDirectory(paths.configDirectory, 0o755)
     using key = generateWireGuardKey()
     write(privateKey, `${key.base64()}\n`)
     write(operatorKey, generateOperatorKey())
@@ -73,6 +74,13 @@ export async function initialise({ endpoint, dnsZone, webHost, paths }: InitOpti
       { cause },
     )
   }
+}
+
+/** Not mkdir's `recursive`, which never ends where the kernel says that a folder it is in is not there (/proc). */
+function makeDirectory(path: string, mode: number): void {
+  if (existsSync(path)) return
+  makeDirectory(dirname(path), mode)
+  mkdirSync(path, { mode })
 }
 
 /** What the machine says no to is for a person; the rest is a bug of ours, or has its sentence. */

@@ -142,6 +142,21 @@ describe('culvert-server init', () => {
       ],
     )
   })
+
+  it('says so where no folder can be made, and ends', { timeout: 30_000 }, async () => {
+    const { status, stderr } = await call([
+      'init',
+      '--endpoint',
+      'vpn.example.org',
+      '--state',
+      '/proc/none/state',
+    ])
+    assert.equal(status, 1)
+    assert.match(
+      stderr,
+      /^culvert-server: the state cannot be made \(.*\/proc\/none.*\): free that place, or /,
+    )
+  })
 })
 
 describe('culvert-server device add', () => {

@@ -6,6 +6,7 @@ import { addresses, names, openLab } from '../lab.ts'
 import { get } from './culvert.ts'
 import { FOLDER_PREFIX } from './host.ts'
 import { eventually, exec, Program } from './program.ts'
+import { cacheFolder } from './root.ts'
 
 describe('the lab', () => {
   it('blocks the website for the client by name and by address, over IPv4 and IPv6, and for nobody else', async () => {
@@ -43,7 +44,9 @@ describe('the lab', () => {
       const { client, resolver, internet } = await openLab()
       console.log('hosts', client.pid, resolver.pid, internet.pid)
       setInterval(() => {}, 1000)`
-    await using owner = new Program([process.execPath, '--input-type=module', '--eval', script])
+    await using owner = new Program([process.execPath, '--input-type=module', '--eval', script], {
+      env: { CULVERT_CACHE: cacheFolder() }, // or it would make lab roots of its own
+    })
     const [, ...found] = await owner.says(/hosts (\d+) (\d+) (\d+)/, 30_000)
     const folder = `${FOLDER_PREFIX}${owner.pid}`
     assert.ok(found.every((pid) => existsSync(`/proc/${pid}`)) && existsSync(folder))

@@ -37,7 +37,12 @@ describe('a server', () => {
     }
     const theirs = await addressesOf(guest)
     assert.equal(theirs.length, 2)
-    await Promise.all(theirs.map((address) => mustNotReach(t.lab.client, address)))
+    for (const address of theirs) {
+      const before = await droppedBetweenClients(t.lab.server)
+      await mustNotReach(t.lab.client, address)
+      // The guest's own firewall would be silent too: it is the server that has to drop it.
+      assert.ok((await droppedBetweenClients(t.lab.server)) > before, address)
+    }
   })
 
   it('lets no client reach its own services, at any of its addresses', async () => {
@@ -141,6 +146,14 @@ describe('when it stops, a server', () => {
     assert.match(stderr, /docker0/)
   })
 })
+
+/** Packets from one client to another that the server's firewall has dropped. */
+async function droppedBetweenClients(server: Host): Promise<number> {
+  const rules = await server.run(['nft', 'list', 'table', 'inet', 'culvert_server'])
+  const found = /counter packets (\d+) bytes \d+ drop comment "client to client"/.exec(rules)?.[1]
+  assert.ok(found !== undefined, rules)
+  return Number(found)
+}
 
 /** Neither HTTP nor an echo. */
 async function mustNotReach(host: Host, address: string): Promise<void> {

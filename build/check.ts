@@ -18,9 +18,13 @@ const bin = (name: string) => join(root, 'node_modules', '.bin', name)
 const manifest = ['--manifest-path', join(root, 'tunnel/native/Cargo.toml')] as const
 
 const checks: readonly Check[] = [
-  { name: 'types', argv: [bin('tsc'), '-p', root, '--noEmit'], without: null },
-  { name: 'lint', argv: [bin('oxlint'), '--type-aware', root], without: null },
-  { name: 'format', argv: [bin('prettier'), '--check', '--log-level', 'warn', root], without: null },
+  { name: 'types', argv: [process.execPath, bin('tsc'), '-p', root, '--noEmit'], without: null },
+  { name: 'lint', argv: [process.execPath, bin('oxlint'), '--type-aware', root], without: null },
+  {
+    name: 'format',
+    argv: [process.execPath, bin('prettier'), '--check', '--log-level', 'warn', root],
+    without: null,
+  },
   {
     name: 'rustfmt',
     argv: [cargo(), 'fmt', '--check', ...manifest],
